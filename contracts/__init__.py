@@ -1,0 +1,1 @@
+"""What processes must agree on besides protobuf: topics, codes, cache entries, table rows, reasons. Pure, no I/O."""

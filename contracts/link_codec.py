@@ -1,0 +1,157 @@
+"""Links and link events between plain values and protobuf (`shortener.link.v1`, `shortener.events.v1`)."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from contracts.link import EventId, EventType, FieldChange, Link, LinkEvent, LinkState, UserId
+from shortener.events.v1 import link_events_pb2 as events_pb
+from shortener.link.v1 import link_pb2
+
+_EventMessage = events_pb.LinkCreated | events_pb.LinkUpdated | events_pb.LinkDeleted | events_pb.LinkRestored
+_STATES = {
+    LinkState.ACTIVE: link_pb2.LINK_STATE_ACTIVE,
+    LinkState.DELETED: link_pb2.LINK_STATE_DELETED,
+    LinkState.EXPIRED: link_pb2.LINK_STATE_EXPIRED,
+    LinkState.BLOCKED: link_pb2.LINK_STATE_BLOCKED,
+}
+_STATE_OF = {number: state for state, number in _STATES.items()}
+_MESSAGES: dict[EventType, type[_EventMessage]] = {
+    EventType.CREATED: events_pb.LinkCreated,
+    EventType.UPDATED: events_pb.LinkUpdated,
+    EventType.DELETED: events_pb.LinkDeleted,
+    EventType.RESTORED: events_pb.LinkRestored,
+}
+_MESSAGE_OF_NAME = {message.DESCRIPTOR.full_name: (kind, message) for kind, message in _MESSAGES.items()}
+
+
+class UndecodableError(ValueError):
+    """Bytes that are not what their type says."""
+
+
+def event_type_name(kind: EventType) -> str:
+    """The full protobuf name of an event type: `ce_type` of its records."""
+    return _MESSAGES[kind].DESCRIPTOR.full_name
+
+
+def event_type_of(name: str) -> EventType | None:
+    """The event type of a `ce_type`; None for one this version does not know."""
+    found = _MESSAGE_OF_NAME.get(name)
+    return found[0] if found else None
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """An aware datetime as a protobuf timestamp."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def moment(message: Timestamp) -> datetime:
+    """A protobuf timestamp as an aware UTC datetime, microseconds kept."""
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def link_to_message(link: Link) -> link_pb2.Link:
+    """The protobuf message of a link."""
+    message = link_pb2.Link(
+        short_code=link.short_code,
+        domain=link.domain,
+        long_url=link.long_url,
+        user_id=link.user_id,
+        is_custom=link.is_custom,
+        version=link.version,
+        state=_STATES[link.state],
+        created_at=timestamp(link.created_at),
+        updated_at=timestamp(link.updated_at),
+        redirect_status=link.redirect_status,
+        title=link.title,
+        tags=link.tags,
+        event_id=link.event_id,
+    )
+    for field in ("deleted_at", "expires_at", "starts_at"):
+        value: datetime | None = getattr(link, field)
+        if value is not None:
+            getattr(message, field).FromDatetime(value)
+    return message
+
+
+def link_from_message(message: link_pb2.Link) -> Link:
+    """The link of a protobuf message.
+
+    Raises:
+        UndecodableError: code, version or state is missing or unknown.
+    """
+    state = _STATE_OF.get(message.state)
+    if not message.short_code or message.version < 1 or state is None:
+        raise UndecodableError("a link needs a code, a version and a known state")
+    return Link(
+        short_code=message.short_code,
+        domain=message.domain,
+        long_url=message.long_url,
+        user_id=UserId(message.user_id),
+        is_custom=message.is_custom,
+        version=message.version,
+        state=state,
+        event_id=EventId(message.event_id),
+        created_at=moment(message.created_at),
+        updated_at=moment(message.updated_at),
+        deleted_at=moment(message.deleted_at) if message.HasField("deleted_at") else None,
+        expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
+        starts_at=moment(message.starts_at) if message.HasField("starts_at") else None,
+        redirect_status=message.redirect_status or 302,
+        title=message.title,
+        tags=tuple(message.tags),
+    )
+
+
+def event_header(event: LinkEvent) -> events_pb.EventHeader:
+    """The protobuf header of an event."""
+    return events_pb.EventHeader(
+        event_id=event.event_id,
+        version=event.version,
+        at=timestamp(event.at),
+        user_id=event.user_id,
+        trace_id=event.trace_id,
+    )
+
+
+def encode_event(event: LinkEvent) -> bytes:
+    """The bytes of an event, as they travel and are stored."""
+    message = _MESSAGES[event.type](header=event_header(event), link=link_to_message(event.link))
+    if not isinstance(message, events_pb.LinkCreated):
+        message.changes.extend(
+            events_pb.FieldChange(field=change.field, old_value=change.old_value, new_value=change.new_value)
+            for change in event.changes
+        )
+    return message.SerializeToString(deterministic=True)
+
+
+def decode_event(type_name: str, data: bytes) -> LinkEvent:
+    """The event of a record, from its `ce_type` and its value.
+
+    Raises:
+        UndecodableError: the type is unknown, or the bytes are not of that type.
+    """
+    found = _MESSAGE_OF_NAME.get(type_name)
+    if found is None:
+        raise UndecodableError(f"unknown event type {type_name!r}")
+    kind, message_class = found
+    try:
+        message = message_class.FromString(data)
+    except DecodeError as exc:
+        raise UndecodableError("the value is not a protobuf of its type") from exc
+    if not message.header.event_id or message.header.version < 1:
+        raise UndecodableError("an event needs an id and a version")
+    changes = () if isinstance(message, events_pb.LinkCreated) else tuple(message.changes)
+    return LinkEvent(
+        type=kind,
+        event_id=EventId(message.header.event_id),
+        version=message.header.version,
+        at=moment(message.header.at),
+        user_id=UserId(message.header.user_id),
+        link=link_from_message(message.link),
+        changes=tuple(FieldChange(change.field, change.old_value, change.new_value) for change in changes),
+        trace_id=message.header.trace_id,
+    )

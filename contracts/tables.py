@@ -1,0 +1,94 @@
+"""The DynamoDB tables: names, keys and how they are created. Each attribute has one writer, named in docs/CONTRACTS.md.
+
+Attributes are short because DynamoDB bills their names; codecs of rows stand with the process that owns them.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from contracts.link import LinkKey, UserId
+
+META = "META"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A global secondary index."""
+
+    name: str
+    pk: str
+    sk: str
+    projection: str = "ALL"  # or KEYS_ONLY
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with string keys `pk` and `sk`, billed on demand."""
+
+    name: str
+    indexes: tuple[Index, ...] = ()
+    numeric: tuple[str, ...] = ()  # key attributes of indexes that are numbers
+
+
+LINKS = Table("links", (Index("by_owner", "owner", "created"),))
+CLICKS = Table("clicks")
+ACCOUNTS = Table("accounts")
+WEBHOOKS = Table("webhooks", (Index("due", "due", "next_at"),), numeric=("next_at",))
+AUDIT = Table("audit")
+COUNTERS = Table("counters")
+TABLES = (LINKS, CLICKS, ACCOUNTS, WEBHOOKS, AUDIT, COUNTERS)
+
+
+def link_pk(key: LinkKey) -> str:
+    """Partition key of a link's projection (sort key META) and of its events."""
+    return f"L#{key}"
+
+
+def event_sk(version: int) -> str:
+    """Sort key of the event that made a version; sorts as the versions do."""
+    return f"E#{version:012d}"
+
+
+def owner_pk(user_id: UserId) -> str:
+    """Partition key of index by_owner."""
+    return f"O#{user_id}"
+
+
+def clicks_pk(key: LinkKey, hour: datetime) -> str:
+    """Partition key of a link's counts of one UTC day."""
+    return f"A#{key}#{hour:%Y%m%d}"
+
+
+def clicks_sk(hour: datetime, partition: int) -> str:
+    """Sort key of the counts of one hour, fed by one partition."""
+    return f"H{hour:%H}#P{partition}"
+
+
+def clicks_state_pk(epoch: int) -> str:
+    """Partition key of the consumer's state in one life of the topic."""
+    return f"S#{epoch}"
+
+
+def partition_sk(partition: int) -> str:
+    """Sort key of one partition's state."""
+    return f"P{partition}"
+
+
+def account_pk(user_id: UserId) -> str:
+    """Partition key of an account (META) and its keys (K#<id>)."""
+    return f"U#{user_id}"
+
+
+def key_hash_pk(key_hash: str) -> str:
+    """Partition key of the look-up of an API key by its HMAC (sort key KEY)."""
+    return f"H#{key_hash}"
+
+
+def endpoints_pk(user_id: UserId) -> str:
+    """Partition key of an account's webhook endpoints (one item, sort key ENDPOINTS)."""
+    return f"W#{user_id}"
+
+
+def deliveries_pk(endpoint_id: str) -> str:
+    """Partition key of an endpoint's deliveries; the sort key is the event id."""
+    return f"D#{endpoint_id}"

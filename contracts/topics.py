@@ -1,0 +1,54 @@
+"""The table of topics: what each carries, how it is keyed and kept. Topic creation, docs and tests read it."""
+
+from dataclasses import dataclass
+from math import ceil
+
+_DAY_MS = 86_400_000
+_EVENTS = "shortener.events.v1."
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. Every topic is LogAppendTime, so that ages are the broker's and a wrong clock hurts nobody."""
+
+    name: str
+    partitions: int
+    retention_ms: int
+    event_types: tuple[str, ...]  # full names of protobuf messages, the values of ce_type
+    groups: tuple[str, ...]
+
+
+LINKS_EVENTS = Topic(
+    "links-events",
+    10,  # fixed for life: order and key placement depend on it
+    30 * _DAY_MS,
+    tuple(_EVENTS + name for name in ("LinkCreated", "LinkUpdated", "LinkDeleted", "LinkRestored")),
+    ("database-writer", "webhooks", "audit-log"),
+)
+ANALYTICS_EVENTS = Topic("analytics-events", 20, 7 * _DAY_MS, (_EVENTS + "LinkAccessed",), ("analytics-group",))
+READ_REQUESTS = Topic("read-requests", 10, 3_600_000, (_EVENTS + "ReadRequested",), ("cache-refresher",))
+
+
+def dead_letter_topic(name: str) -> str:
+    """The topic that takes the dead letters of another."""
+    return f"{name}-dlq"
+
+
+LINKS_EVENTS_DLQ = Topic(dead_letter_topic(LINKS_EVENTS.name), 10, 30 * _DAY_MS, LINKS_EVENTS.event_types, ())
+ANALYTICS_EVENTS_DLQ = Topic(
+    dead_letter_topic(ANALYTICS_EVENTS.name), 10, 30 * _DAY_MS, ANALYTICS_EVENTS.event_types, ()
+)
+TOPICS = (LINKS_EVENTS, ANALYTICS_EVENTS, READ_REQUESTS, LINKS_EVENTS_DLQ, ANALYTICS_EVENTS_DLQ)
+
+RECORDS_PER_S_PER_PARTITION = 1000
+
+
+def partitions_needed(*, expected_rps: float, consumers: int) -> int:
+    """Partitions for a topic: max(expected_rps / 1000, consumers), at least 1.
+
+    Raises:
+        ValueError: a figure is negative.
+    """
+    if expected_rps < 0 or consumers < 0:
+        raise ValueError("expected_rps and consumers must not be negative")
+    return max(1, ceil(expected_rps / RECORDS_PER_S_PER_PARTITION), consumers)

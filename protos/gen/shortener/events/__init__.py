@@ -1,0 +1,1 @@
+"""Generated from protos/shortener by `make protos`; edit the .proto files instead."""
