@@ -1,0 +1,9 @@
+"""The one error a person sees from this package: what is wrong, in one line, and what to do about it."""
+
+
+class LocalError(Exception):
+    """Something on this machine stops us; `str()` is one line for a person, `hint` the next step (may be empty)."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.hint = hint
