@@ -6,7 +6,8 @@ Shared by the whole pytest session, started at their first use (take names of yo
 - `kafka_topics`  `kafka_topics("clicks", partitions=4)` creates a topic under a name no other test has and returns it;
               topic settings by `kafka_topics("x", config={"message.timestamp.type": "LogAppendTime"})`.
 - `valkey`    `.url` ("redis://127.0.0.1:port/0"), appendfsync always, noeviction.
-- `dynamodb`  `.endpoint` ("http://127.0.0.1:port"); region us-east-1, any credentials.
+- `dynamodb`  `.endpoint` ("http://127.0.0.1:port"), with all tables of contracts/tables.py (so has `dynamodb_fresh`):
+              open a client by `chassis.dynamodb.open_dynamodb(dynamodb.endpoint)`, use keys no other test has.
 - `zipkin`    `.url`.
 
 For one test alone, empty, free to be killed; `kill()`, `pause()`, `resume()` act at once, `asyncio.run(x.start())`
@@ -30,6 +31,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from linkmesh.local.engines import DynamoDBEngine, Engine, KafkaEngine, ValkeyEngine, ZipkinEngine
 from linkmesh.local.ports import free_port
+from linkmesh.local.storage import ensure_tables
 
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
 _numbers = itertools.count(1)
@@ -74,6 +76,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyEngine]:
 def dynamodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDBEngine]:
     """The session's DynamoDB."""
     with running(DynamoDBEngine(state_folder(tmp_path_factory, "dynamodb"), free_port())) as engine:
+        asyncio.run(ensure_tables(engine.endpoint))
         yield engine
 
 
@@ -102,6 +105,7 @@ def valkey_fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyEng
 def dynamodb_fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDBEngine]:
     """A DynamoDB for this test alone."""
     with running(DynamoDBEngine(state_folder(tmp_path_factory, "dynamodb"), free_port())) as engine:
+        asyncio.run(ensure_tables(engine.endpoint))
         yield engine
 
 
