@@ -4,9 +4,10 @@
 are unwrapped first (RFC 6052, RFC 3056, RFC 4291 section 2.5.5.2, RFC 4380).
 """
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_PROTOCOL_ASSIGNMENTS = IPv4Network("192.0.0.0/24")  # RFC 6890; is_global lets parts of it pass
 _LOCAL_SUFFIXES = (".local", ".localhost", ".internal", ".onion", ".home.arpa", ".localdomain")
 
 
@@ -47,6 +48,8 @@ def is_address(host: str) -> bool:
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if address.version == 4 and address in _PROTOCOL_ASSIGNMENTS:
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

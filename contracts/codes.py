@@ -1,9 +1,9 @@
 """The code space: which short codes exist, who may choose them, and how ids become codes.
 
 A generated code is exactly seven base62 digits: the image of an id under a keyed permutation of 0 … 62^7 - 1, so that
-codes are unique by construction and tell nothing of their order. The permutation is an alternating Feistel network over Z_a x Z_b
-(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002) with keyed BLAKE2b rounds and cycle walking.
-It hides volume; it is no access control.
+codes are unique by construction and tell nothing of their order. The permutation is an alternating Feistel network over
+Z_a x Z_b (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002) with keyed BLAKE2b rounds and cycle
+walking. It hides volume; it is no access control.
 """
 
 import re
@@ -27,8 +27,8 @@ _B = 1_876_597
 RESERVED = frozenset(
     {
         "admin", "api", "assets", "audit", "console", "docs", "favicon", "graphql", "health", "healthz", "help",
-        "index", "livez", "login", "logout", "metrics", "openapi", "readyz", "redoc", "robots", "security", "signup", "sitemap",
-        "static", "status", "well-known",
+        "index", "livez", "login", "logout", "metrics", "openapi", "readyz", "redoc", "robots", "security", "signup",
+        "sitemap", "static", "status", "well-known",
     }
 )  # fmt: skip
 

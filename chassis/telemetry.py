@@ -1,0 +1,151 @@
+"""Traces, logs, and how a trace crosses a process boundary (W3C Trace Context). It never blocks and never grows [P8].
+
+Span and attribute names follow the OpenTelemetry semantic conventions 1.44; no URL, key or address is an attribute.
+"""
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urljoin
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Link as SpanLink
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+
+from chassis.clock import SystemClock
+from chassis.config import ProcessConfig
+
+Attributes = Mapping[str, str | int | float | bool]
+_QUEUE_SPANS_MAX = 4096  # about 4 MB; more are dropped
+_EXPORT_TIMEOUT_S = 2
+_tracer = trace.get_tracer("linkmesh")
+
+
+@contextlib.contextmanager
+def start_telemetry(service: str, settings: ProcessConfig) -> Iterator[None]:
+    """Starts logs and traces of this process; flushes what is left on the way out, for at most a few seconds."""
+    _start_logs(service)
+    if not settings.otlp_endpoint:
+        yield
+        return
+    ratio = 1.0 if settings.environment == "development" else settings.trace_ratio
+    resource = Resource.create({"service.name": service, "service.instance.id": settings.instance})
+    provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)), shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(urljoin(settings.otlp_endpoint, "/v1/traces"), timeout=_EXPORT_TIMEOUT_S)
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            exporter, max_queue_size=_QUEUE_SPANS_MAX, schedule_delay_millis=500, max_export_batch_size=512
+        )
+    )
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        provider.shutdown()
+
+
+@contextlib.contextmanager
+def span(
+    name: str,
+    kind: SpanKind = SpanKind.INTERNAL,
+    *,
+    parent: str | None = None,
+    links: Sequence[str] = (),
+    attributes: Attributes | None = None,
+) -> Iterator[Span]:
+    """A span around a block, current inside it. `parent` and `links` are traceparents; no parent: the current span.
+
+    An exception that leaves the block marks the span as failed by its type; its text is not recorded.
+    """
+    context = context_of(parent)
+    others = [SpanLink(other) for link in links if (other := parse_traceparent(link)) is not None]
+    with _tracer.start_as_current_span(
+        name, context, kind, attributes, others, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except Exception as exc:
+            current.set_status(StatusCode.ERROR)
+            current.set_attribute("error.type", type(exc).__name__)
+            raise
+
+
+def current_traceparent() -> str | None:
+    """The traceparent of the current span; None without one."""
+    return traceparent_of(trace.get_current_span())
+
+
+def traceparent_of(current: Span) -> str | None:
+    """The traceparent of a span; None if it is no real one."""
+    context = current.get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def current_trace_id() -> str:
+    """The current trace's id, 32 hex digits; empty without one."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+def parse_traceparent(value: str) -> SpanContext | None:
+    """The span a traceparent names (W3C Trace Context level 1, version 00); None if it is malformed."""
+    parts = value.split("-")
+    if len(parts) != 4 or parts[0] != "00" or [len(part) for part in parts[1:]] != [32, 16, 2]:
+        return None
+    try:
+        trace_id, span_id, flags = (int(part, 16) for part in parts[1:])
+    except ValueError:
+        return None
+    context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return context if context.is_valid else None
+
+
+def is_sampled(traceparent: str | None) -> bool:
+    """Whether a traceparent asks for its trace to be kept."""
+    return traceparent is not None and traceparent.endswith("1") and parse_traceparent(traceparent) is not None
+
+
+def context_of(traceparent: str | None) -> Context | None:
+    """The OpenTelemetry context of a traceparent; None (the current one) if it is None or malformed."""
+    parent = parse_traceparent(traceparent) if traceparent else None
+    return trace.set_span_in_context(NonRecordingSpan(parent)) if parent else None
+
+
+def _start_logs(service: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter(service))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for noisy in ("aiokafka", "botocore", "aiobotocore", "uvicorn.access", "httpx", "opentelemetry"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the trace's id."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": SystemClock().now().isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if trace_id := current_trace_id():
+            line["trace_id"] = trace_id
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
