@@ -7,7 +7,7 @@ from typing import Protocol
 class SetCondition(Protocol):
     """Says whether a condition is met, and if not, why."""
 
-    def __call__(self, *, met: bool, why_not: str = "") -> None:
+    def __call__(self, met: bool, why_not: str = "") -> None:
         """Sets the condition."""
 
 
@@ -23,7 +23,7 @@ class Readiness:
         """Declares a condition and returns its setter."""
         self._unmet[name] = "starting"
 
-        def set_condition(*, met: bool, why_not: str = "") -> None:
+        def set_condition(met: bool, why_not: str = "") -> None:
             before = self.ready
             if met:
                 self._unmet.pop(name, None)
