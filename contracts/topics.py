@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from math import ceil
+from zlib import crc32
+
+from contracts.link import LinkKey
 
 _DAY_MS = 86_400_000
 _EVENTS = "shortener.events.v1."
@@ -52,3 +55,16 @@ def partitions_needed(*, expected_rps: float, consumers: int) -> int:
     if expected_rps < 0 or consumers < 0:
         raise ValueError("expected_rps and consumers must not be negative")
     return max(1, ceil(expected_rps / RECORDS_PER_S_PER_PARTITION), consumers)
+
+
+def click_partition(key: LinkKey, partitions: int) -> int:
+    """The partition of `analytics-events` that carries a link's clicks [S3]: crc32 of the UTF-8 key modulo the count.
+
+    Both the gateway, which sends, and analytics, which looks for the owner of a link's counts [A7], go by it.
+
+    Raises:
+        ValueError: there are no partitions.
+    """
+    if partitions < 1:
+        raise ValueError("a topic has at least one partition")
+    return crc32(key.encode()) % partitions
