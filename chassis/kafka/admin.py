@@ -1,12 +1,27 @@
 """What tools and rules ask the broker about topics, offsets, lag and owners; joins no group, changes no position."""
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+
+from chassis.errors import Unavailable
+from chassis.kafka.abandon import abandon_client, stop_consumer
 from chassis.kafka.record import Position, Record, TopicPartition
+from chassis.kafka.source_kafka import record_of
+
+_TOPIC_EXISTS = 36  # error code of the Kafka protocol
+_FETCH_BYTES = 64 << 10
+_ASK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +44,24 @@ class Lag:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    admin: AIOKafkaAdminClient
+    reader: AIOKafkaConsumer
+
+
 class Admin:
-    """An async context manager; opens lazily. Every call ends within `timeout_s` and raises Unavailable otherwise."""
+    """An async context manager; opens lazily. Every call ends within `timeout_s` and raises Unavailable otherwise.
+
+    Calls take turns; after a failure the next one connects anew.
+    """
 
     def __init__(self, bootstrap: str, *, client_id: str, timeout_s: float = 5.0) -> None:
-        raise NotImplementedError
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._timeout_s = timeout_s
+        self._turn = asyncio.Lock()
+        self._clients: _Clients | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,35 +69,175 @@ class Admin:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        await self._close()
 
     async def ensure_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
         """Create what is missing; returns the names created. Existing topics stay as they are.
 
         Raises ValueError when an existing topic has another number of partitions than its spec.
         """
-        raise NotImplementedError
+        wanted = {
+            spec.name: NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=dict(spec.settings))
+            for spec in specs
+        }
+        async with self._session() as clients:
+            answer = await clients.admin.create_topics(list(wanted.values()))
+            codes = {error[0]: (error[1], error[2]) for error in answer.topic_errors}
+            existing = [name for name in wanted if codes[name][0] == _TOPIC_EXISTS]
+            found = {name: len(partitions) for name, partitions in (await _describe(clients, existing)).items()}
+        refused = {name: why for name, why in codes.items() if why[0] not in (0, _TOPIC_EXISTS)}
+        if refused:
+            raise Unavailable("unavailable", f"the broker did not create topics: {refused}")
+        for spec in specs:
+            if found.get(spec.name, spec.partitions) != spec.partitions:
+                raise ValueError(f"{spec.name} has {found[spec.name]} partitions, not {spec.partitions}")
+        return [name for name in wanted if codes[name][0] == 0]
 
     async def partitions(self, topic: str) -> Sequence[TopicPartition]:
         """The partitions of a topic, in order; empty when there is no such topic."""
-        raise NotImplementedError
+        async with self._session() as clients:
+            return (await _describe(clients, [topic])).get(topic, [])
 
     async def end_offsets(self, partitions: Collection[TopicPartition]) -> Position:
         """The offset behind the newest record of each partition."""
-        raise NotImplementedError
+        async with self._session() as clients:
+            return await _end_offsets(clients, partitions)
 
     async def committed(self, group: str) -> Position:
         """The next offsets a group has committed; partitions without a commit are left out."""
-        raise NotImplementedError
+        async with self._session() as clients:
+            return await _committed(clients, group)
 
     async def lag(self, group: str, topics: Sequence[str], *, now: datetime) -> Mapping[TopicPartition, Lag]:
         """Lag of a group on every partition of these topics, at broker time against `now`."""
-        raise NotImplementedError
+        async with self._session() as clients:
+            # The group's offsets first: read the other way round a busy group would look ahead of the end.
+            committed = await _committed(clients, group)
+            described = await _describe(clients, topics)
+            partitions = [tp for found in described.values() for tp in found]
+            begins = await _begin_offsets(clients, partitions)
+            ends = await _end_offsets(clients, partitions)
+            positions = {tp: max(committed.get(tp, 0), begins[tp]) for tp in partitions}
+            behind = {tp: offset for tp, offset in positions.items() if offset < ends[tp]}
+            oldest = await _first_records(clients, behind)
+        return {
+            tp: Lag(
+                committed=committed.get(tp),
+                end=ends[tp],
+                records=max(0, ends[tp] - positions[tp]),
+                seconds=max(0.0, now.timestamp() - oldest[tp].timestamp_ms / 1000) if tp in oldest else 0.0,
+            )
+            for tp in sorted(partitions)
+        }
 
     async def record_at(self, partition: TopicPartition, offset: int) -> Record | None:
-        """The first record at or behind `offset`, or None when there is none (K2: is it younger than a reservation?)."""
-        raise NotImplementedError
+        """The first record at or behind `offset`; None when there is none (for K2: is it younger than …?)."""
+        async with self._session() as clients:
+            begin = (await _begin_offsets(clients, [partition]))[partition]
+            end = (await _end_offsets(clients, [partition]))[partition]
+            start = max(offset, begin)
+            if start >= end:
+                return None
+            return (await _first_records(clients, {partition: start}))[partition]
 
     async def group_members(self, group: str) -> Mapping[TopicPartition, str]:
         """The `client_id` of the owner of each assigned partition; empty while the group rebalances or is empty."""
-        raise NotImplementedError
+        async with self._session() as clients:
+            node = await _coordinator(clients, group)
+            answers = await clients.admin.describe_consumer_groups([group], group_coordinator_id=node)
+        owners: dict[TopicPartition, str] = {}
+        for described in (found for answer in answers for found in answer.to_object()["groups"]):
+            if described["state"] != "Stable":
+                continue
+            for member in described["members"]:
+                assignment = ConsumerProtocol.ASSIGNMENT.decode(member["member_assignment"])
+                owners |= {TopicPartition(*tp): member["client_id"] for tp in assignment.partitions()}
+        return owners
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[_Clients]:
+        try:
+            async with asyncio.timeout(self._timeout_s), self._turn:
+                if self._clients is None:
+                    await self._connect()
+                assert self._clients is not None, "_connect sets it or raises"
+                yield self._clients
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._close()
+            raise Unavailable("unavailable", f"the broker does not answer: {type(error).__name__}") from error
+
+    async def _connect(self) -> None:
+        timeout_ms = int(self._timeout_s * 1000)
+        self._clients = _Clients(
+            AIOKafkaAdminClient(
+                bootstrap_servers=self._bootstrap, client_id=self._client_id, request_timeout_ms=timeout_ms
+            ),
+            AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap,
+                client_id=self._client_id,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                request_timeout_ms=timeout_ms,
+                max_partition_fetch_bytes=_FETCH_BYTES,
+            ),
+        )
+        await self._clients.admin.start()
+        await self._clients.reader.start()
+
+    async def _close(self) -> None:
+        clients, self._clients = self._clients, None
+        if clients is not None:
+            clients.admin._closed = True  # noqa: SLF001 (its own close waits for sockets without a limit)
+            await abandon_client(clients.admin._client)  # noqa: SLF001 (as above)
+            await stop_consumer(clients.reader, timeout_s=1.0)
+
+
+async def _describe(clients: _Clients, topics: Sequence[str]) -> Mapping[str, Sequence[TopicPartition]]:
+    """The partitions of those of these topics that exist."""
+    if not topics:
+        return {}  # an empty list would mean all
+    return {
+        topic["topic"]: sorted(TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"])
+        for topic in await clients.admin.describe_topics(list(topics))
+        if topic["error_code"] == 0
+    }
+
+
+async def _coordinator(clients: _Clients, group: str) -> int:
+    """The node that keeps the group. The first question to a new cluster makes it create its topic of offsets."""
+    while True:
+        try:
+            node: int = await clients.admin.find_coordinator(group)
+            return node
+        except GroupCoordinatorNotAvailableError:
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+
+async def _committed(clients: _Clients, group: str) -> Position:
+    node = await _coordinator(clients, group)
+    found = await clients.admin.list_consumer_group_offsets(group, group_coordinator_id=node)
+    return {TopicPartition(*tp): kept.offset for tp, kept in found.items() if kept.offset >= 0}
+
+
+async def _begin_offsets(clients: _Clients, partitions: Collection[TopicPartition]) -> Position:
+    found = await clients.reader.beginning_offsets([ClientPartition(*tp) for tp in partitions])
+    return {TopicPartition(*tp): offset for tp, offset in found.items()}
+
+
+async def _end_offsets(clients: _Clients, partitions: Collection[TopicPartition]) -> Position:
+    found = await clients.reader.end_offsets([ClientPartition(*tp) for tp in partitions])
+    return {TopicPartition(*tp): offset for tp, offset in found.items()}
+
+
+async def _first_records(clients: _Clients, positions: Position) -> Mapping[TopicPartition, Record]:
+    """The first record at or behind each of these offsets, all of which are before the end."""
+    found: dict[TopicPartition, Record] = {}
+    reader = clients.reader
+    reader.assign([ClientPartition(*tp) for tp in positions])
+    for tp, offset in positions.items():
+        reader.seek(ClientPartition(*tp), offset)
+    while len(found) < len(positions):
+        for held, records in (await reader.getmany(timeout_ms=500)).items():
+            found.setdefault(TopicPartition(*held), record_of(records[0]))
+            reader.pause(held)
+    return found

@@ -1,26 +1,14 @@
 """Composition: a runner on a real broker, in one call."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from chassis.clock import Clock
 from chassis.kafka.checkpointed import CheckpointedHandler, CheckpointedPolicy, CheckpointedRunner
 from chassis.kafka.keyed import Handler, KeyedPolicy, KeyedRunner
+from chassis.kafka.source_kafka import Subscription
 
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """Who reads what. `client_id` is `host:port` of the process' gRPC server where owners are looked up by it [A7];
-    `instance_id` is the seat of this process in the group (static membership [C3]), the same after a restart and
-    different for each process; None joins as a new member each time.
-    """
-
-    bootstrap: str
-    group: str
-    topics: Sequence[str]
-    client_id: str
-    instance_id: str | None = None
+__all__ = ["Subscription", "checkpointed_consumer", "keyed_consumer"]
 
 
 @asynccontextmanager

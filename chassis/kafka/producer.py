@@ -1,12 +1,29 @@
 """An idempotent producer that never hangs its caller, whatever the broker does."""
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import Protocol, Self
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from chassis.backoff import Backoff
 from chassis.clock import Clock
+from chassis.kafka.abandon import abandon_producer
 from chassis.kafka.record import Message
+from chassis.kafka.tracing import end_sends, start_sends
+
+logger = logging.getLogger(__name__)
+
+MESSAGE_BYTES_MAX = 1 << 20  # the broker's own default, message.max.bytes, leaves 12 bytes more
+_ENVELOPE_BYTES = 512  # more than a record batch of one record adds
+_REQUEST_TIMEOUT_MS = 10_000
+_BATCH_BYTES = 128 << 10
+_FLUSH_TIMEOUT_S = 2.0
+_REOPEN = Backoff(first_s=0.05, cap_s=1.0)
 
 
 class ProducerState(Enum):
@@ -37,25 +54,51 @@ class Producer:
     def __init__(
         self, bootstrap: str, *, client_id: str, clock: Clock, linger_ms: int = 5, compression: str | None = None
     ) -> None:
-        raise NotImplementedError
+        self._clock = clock
+        self._state = ProducerState.CLOSED
+        self._opening = asyncio.Lock()
+        self._open: AIOKafkaProducer | None = None
+        self._make: Callable[[], AIOKafkaProducer] = lambda: AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            client_id=client_id,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=linger_ms,
+            compression_type=compression,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=MESSAGE_BYTES_MAX + _ENVELOPE_BYTES,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            retry_backoff_ms=50,
+        )
 
     @property
     def state(self) -> ProducerState:
         """What is known of the broker now; costs nothing."""
-        raise NotImplementedError
+        return self._state
 
     @property
     def ready(self) -> bool:
         """True while the broker answers (state OPEN)."""
-        return self.state is ProducerState.OPEN
+        return self._state is ProducerState.OPEN
 
     async def __aenter__(self) -> Self:
+        self._state = ProducerState.OPENING
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        self._state = ProducerState.CLOSED
+        producer, self._open = self._open, None
+        if producer is None:
+            return
+        try:
+            async with asyncio.timeout(_FLUSH_TIMEOUT_S):
+                await producer.flush()
+        except TimeoutError:
+            logger.warning("producer left with messages that were not acknowledged")
+        finally:
+            await abandon_producer(producer)
 
     async def send_in_order(self, messages: Sequence[Message], *, timeout_s: float) -> int:
         """Send the messages in this order and wait for the broker; returns how many *leading* ones it acknowledged.
@@ -66,4 +109,103 @@ class Producer:
         within it (plus at most one second of clearing up). Calls may run side by side; order is kept inside a call.
         Raises ValueError when a message is larger than 1 MiB; nothing was sent then.
         """
-        raise NotImplementedError
+        for message in messages:
+            if _size(message) > MESSAGE_BYTES_MAX:
+                raise ValueError(f"a message for {message.topic} is larger than {MESSAGE_BYTES_MAX} bytes")
+        sent, spans = start_sends(messages)
+        acknowledged = 0
+        try:
+            acknowledged = await self._send(sent, timeout_s)
+        finally:
+            end_sends(spans, acknowledged)
+        return acknowledged
+
+    async def _send(self, messages: Sequence[Message], timeout_s: float) -> int:
+        answers: list[asyncio.Future[object]] = []
+        producer: AIOKafkaProducer | None = None
+        complete = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                producer = await self._current()
+                for message in messages:  # one by one: what was appended before a failure must be counted
+                    answers.append(await _append(producer, message))  # noqa: PERF401 (see above)
+                if answers:
+                    await asyncio.wait(answers, return_when=asyncio.FIRST_EXCEPTION)
+            complete = _leading(answers) == len(messages)
+        except (KafkaError, OSError, TimeoutError) as error:
+            logger.debug("sending failed: %s", type(error).__name__)
+        finally:
+            self._heard(ProducerState.OPEN if complete else ProducerState.AWAY)
+            if not complete:
+                await self._throw_away(producer)
+        return _leading(answers)
+
+    async def _current(self) -> AIOKafkaProducer:
+        """The open producer, or a new one; tries until the caller's deadline."""
+        attempt = 0
+        async with self._opening:
+            while self._open is None:
+                if self._state is ProducerState.CLOSED:
+                    raise RuntimeError("the producer is not entered, or was left")
+                producer = self._make()
+                started = False
+                try:
+                    await producer.start()
+                    started = True
+                except (KafkaError, OSError) as error:
+                    logger.debug("no broker: %s", type(error).__name__)
+                    self._heard(ProducerState.AWAY)
+                finally:
+                    if not started:
+                        await abandon_producer(producer)
+                if started:
+                    self._open = producer
+                else:
+                    await self._clock.sleep(_REOPEN.delay_s(attempt))
+                    attempt += 1
+            return self._open
+
+    def _heard(self, state: ProducerState) -> None:
+        """Note what the broker's last answer, or silence, tells; say it once, not at every try of a long outage."""
+        if self._state is ProducerState.CLOSED or state is self._state:
+            return
+        logger.log(logging.WARNING if state is ProducerState.AWAY else logging.INFO, "the broker is %s", state.value)
+        self._state = state
+
+    async def _throw_away(self, producer: AIOKafkaProducer | None) -> None:
+        if producer is None:
+            return
+        if self._open is producer:
+            self._open = None
+        await abandon_producer(producer)
+
+
+async def _append(producer: AIOKafkaProducer, message: Message) -> "asyncio.Future[object]":
+    """Put the message into the library's buffer; the future tells the broker's answer. Blocks while that is full."""
+    answer: asyncio.Future[object] = await producer.send(
+        message.topic,
+        message.value,
+        key=message.key,
+        partition=message.partition,
+        headers=list(message.headers),
+    )
+    answer.add_done_callback(_retrieve)
+    return answer
+
+
+def _retrieve(answer: "asyncio.Future[object]") -> None:
+    """Look at the exception, so that an answer nobody waits for any more is not reported as forgotten."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+def _leading(answers: "Sequence[asyncio.Future[object]]") -> int:
+    for place, answer in enumerate(answers):
+        if not answer.done() or answer.cancelled() or answer.exception() is not None:
+            return place
+    return len(answers)
+
+
+def _size(message: Message) -> int:
+    headers = sum(len(name.encode()) + len(value) + 10 for name, value in message.headers)
+    return len(message.key) + len(message.value) + headers

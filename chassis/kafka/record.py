@@ -57,7 +57,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The record's content is at fault [C1]. `retry`: it may pass later (0, 5 s, 30 s, then the DLQ); otherwise the DLQ at once."""
+    """The record's content is at fault [C1]. `retry`: it may pass later (0, 5, 30 s, then DLQ); else DLQ at once."""
 
     reason: str  # undecodable, conflict, validation, too_large, or the name of an exception
     detail: str = ""
