@@ -69,8 +69,11 @@ def clicks_state_pk(epoch: int) -> str:
     return f"S#{epoch}"
 
 
+CLICKS_EPOCH_PK = "S#EPOCH"  # partition key of the newest life of each partition's log that was seen [A8]
+
+
 def partition_sk(partition: int) -> str:
-    """Sort key of one partition's state."""
+    """Sort key of one partition's state, and of its epoch."""
     return f"P{partition}"
 
 

@@ -244,6 +244,7 @@ class ClickRow(_message.Message):
     BOT_FIELD_NUMBER: _builtins.int
     PREFETCHES_FIELD_NUMBER: _builtins.int
     VISITORS_FIELD_NUMBER: _builtins.int
+    TOPIC_EPOCH_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     """Partition that feeds the row."""
     last_offset: _builtins.int
@@ -256,6 +257,8 @@ class ClickRow(_message.Message):
     """Prefetches."""
     visitors: _builtins.bytes
     """HyperLogLog sketch of visitors (datasketches HLL_4, lgk 10, compact)."""
+    topic_epoch: _builtins.int
+    """Life of the topic that last_offset belongs to, from 1; a later life has newer counts whatever the offset."""
     @_builtins.property
     def hour(self) -> _timestamp_pb2.Timestamp:
         """First moment of the hour."""
@@ -270,10 +273,11 @@ class ClickRow(_message.Message):
         bot: _builtins.int = ...,
         prefetches: _builtins.int = ...,
         visitors: _builtins.bytes = ...,
+        topic_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hour", b"hour"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "hour", b"hour", "human", b"human", "last_offset", b"last_offset", "partition", b"partition", "prefetches", b"prefetches", "visitors", b"visitors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "hour", b"hour", "human", b"human", "last_offset", b"last_offset", "partition", b"partition", "prefetches", b"prefetches", "topic_epoch", b"topic_epoch", "visitors", b"visitors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
