@@ -1,0 +1,299 @@
+"""What the processes leave for each other in Redis: names, values, and the calls of the Function library `linkmesh_v1`.
+
+Pure: it builds the arguments of a call and reads its reply; adapters do the I/O. What each Function does and why stands
+in linkmesh_v1.lua and in docs/PROTOCOLS.md (R, O). All keys of one link carry the same slot tag, so that one Function
+call may touch them all.
+
+Calls, `FCALL <name> <number of keys> <keys> <arguments>`; every reply is an array whose first element is a word:
+
+| function            | keys                     | reply                                                              |
+|---------------------|--------------------------|--------------------------------------------------------------------|
+| linkmesh_v1_mutate  | url, lease, seen, outbox | APPLIED; REPEATED value; LATE; CONFLICT; LEASE_NEEDED; FULL what   |
+| linkmesh_v1_lease   | url, lease               | PRESENT value; GRANTED; HELD                                       |
+| linkmesh_v1_release | lease                    | RELEASED; NOTHING                                                  |
+| linkmesh_v1_fill    | url, lease               | STORED; PRESENT value; ABSENT (not stored)                         |
+| linkmesh_v1_persisted | url, lease             | EXPIRING; REPAIRED; NEWER; OTHER; ABSENT                           |
+| linkmesh_v1_restore | url, lease               | STORED; NOTHING                                                    |
+| linkmesh_v1_lead    | relay:leader             | LEADING; FOLLOWING                                                 |
+| linkmesh_v1_resign  | relay:leader             | RESIGNED; NOTHING                                                  |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from struct import Struct
+from typing import NewType
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from contracts.link import EventId, Link, LinkEvent, LinkKey, UserId, bucket_of
+from contracts.link_codec import (
+    UndecodableError,
+    encode_event,
+    event_header,
+    event_type_name,
+    link_from_message,
+    link_to_message,
+    moment,
+)
+from shortener.store.v1.cache_entry_pb2 import CacheEntry
+from shortener.store.v1.cache_entry_pb2 import OutboxEntry as OutboxMessage
+
+LIBRARY = "linkmesh_v1"
+LIBRARY_FILE = "linkmesh_v1.lua"  # in this package
+BUCKETS = 16  # slot tags; the outbox has a stream for each
+OUTBOX_FIELD = b"e"
+
+LEASE_MS = 3_000
+RESERVATION_LEASE_MS = 30_000  # K2: long enough for a conditional put in DynamoDB with its retries
+CACHE_TTL_S = 86_400  # ± 20 % for live links, exactly this for tombstones; shorter under memory pressure [R6]
+
+IDS_HIGH = "ids:high"  # L5: the known mark of issued ids
+RELAY_LEADER = "relay:leader"
+URL_PREFIX = "url:"  # what gateways track
+
+LeaseToken = NewType("LeaseToken", bytes)  # random per call of lease
+
+
+# ---------------------------------------------------------------- names
+
+
+def url_key(key: LinkKey) -> str:
+    """Where the value of a link is."""
+    return f"url:{_tag(key)}:{key}"
+
+
+def lease_key(key: LinkKey) -> str:
+    """Where the lease of an absent link is."""
+    return f"lease:{_tag(key)}:{key}"
+
+
+def seen_key(key: LinkKey, event_id: EventId) -> str:
+    """Where the result of an event that a client may repeat is remembered."""
+    return f"seen:{_tag(key)}:{event_id}"
+
+
+def outbox_key(bucket: int) -> str:
+    """The stream of events that are not in Kafka yet, one for each bucket in 0 … 15."""
+    return f"outbox:{{{bucket:02d}}}"
+
+
+def outbox_aside_key(bucket: int) -> str:
+    """The stream of outbox entries that cannot be read, set aside for a person."""
+    return f"outbox-aside:{{{bucket:02d}}}"
+
+
+def intent_key(user_id: UserId, idempotency_key: str) -> str:
+    """Where the intent of an idempotent mutation is [I1]."""
+    return f"idem:{user_id}:{idempotency_key}"
+
+
+def beat_key(gateway_id: str) -> str:
+    """The key by which a gateway hears its own invalidations [L2]; under the prefix that it tracks."""
+    return f"url:hb:{gateway_id}"
+
+
+def _tag(key: LinkKey) -> str:
+    return f"{{{bucket_of(key):02d}}}"
+
+
+# ---------------------------------------------------------------- values
+
+# format, state, version, event_id. The Functions read these 26 bytes of *every* format by struct (`>BBI8c16`), so their
+# layout is fixed for ever; the format tells what follows them.
+_HEADER = Struct(">BBQ16s")
+_FORMAT = 1
+
+
+def encode_entry(link: Link) -> bytes:
+    """The value of url:{bb}:<key>: the fixed header and a CacheEntry.
+
+    Raises:
+        ValueError: the event_id is not a UUID in canonical text.
+    """
+    message = link_to_message(link)
+    header = _HEADER.pack(_FORMAT, message.state, link.version, event_id_bytes(link.event_id))
+    return header + CacheEntry(link=message).SerializeToString(deterministic=True)
+
+
+def decode_entry(value: bytes) -> Link:
+    """The link of a value; a tombstone is a link in state DELETED.
+
+    Raises:
+        UndecodableError: not such a value, or one of a format this version does not know. A reader treats it as a miss.
+    """
+    if len(value) < _HEADER.size or value[0] != _FORMAT:
+        raise UndecodableError("not a cache entry of a known format")
+    _, state, version, event_id = _HEADER.unpack_from(value)
+    try:
+        message = CacheEntry.FromString(value[_HEADER.size :]).link
+        link = link_from_message(message)
+    except (DecodeError, ValueError) as exc:
+        raise UndecodableError("the cache entry is not a protobuf of its type") from exc
+    if (state, version, str(UUID(bytes=event_id))) != (message.state, link.version, link.event_id):
+        raise UndecodableError("the header of the cache entry is of another link")
+    return link
+
+
+def event_id_bytes(event_id: EventId) -> bytes:
+    """The 16 bytes of an event id.
+
+    Raises:
+        ValueError: it is not a UUID in canonical text.
+    """
+    parsed = UUID(event_id)
+    if str(parsed) != event_id:
+        raise ValueError("the event_id is not in canonical form")
+    return parsed.bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxEntry:
+    """One event on its way to Kafka: what the relay needs to make a record of it."""
+
+    event_type: str  # full protobuf name, `ce_type`
+    value: bytes  # the event as it travels
+    key: LinkKey
+    event_id: EventId
+    at: datetime
+    traceparent: str | None
+
+
+def encode_outbox_entry(event: LinkEvent, traceparent: str | None) -> bytes:
+    """The entry of an event in outbox:{bb}, under the field `e`."""
+    return OutboxMessage(
+        event_type=event_type_name(event.type),
+        event=encode_event(event),
+        link_key=event.link.key,
+        traceparent=traceparent or "",
+        header=event_header(event),
+    ).SerializeToString(deterministic=True)
+
+
+def decode_outbox_entry(data: bytes) -> OutboxEntry:
+    """The event of an outbox entry.
+
+    Raises:
+        UndecodableError: the bytes are not such an entry.
+    """
+    try:
+        message = OutboxMessage.FromString(data)
+        at = moment(message.header.at)
+    except (DecodeError, ValueError) as exc:
+        raise UndecodableError("not an outbox entry") from exc
+    if not (message.event_type and message.event and message.link_key and message.header.event_id):
+        raise UndecodableError("an outbox entry needs a type, an event, a key and an event id")
+    return OutboxEntry(
+        event_type=message.event_type,
+        value=message.event,
+        key=LinkKey(message.link_key),
+        event_id=EventId(message.header.event_id),
+        at=at,
+        traceparent=message.traceparent or None,
+    )
+
+
+# ---------------------------------------------------------------- calls
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A call of the library: `client.fcall(*call.arguments)`, also on a pipeline."""
+
+    name: str
+    keys: tuple[str, ...]
+    values: tuple[bytes | str | int, ...]
+
+    @property
+    def arguments(self) -> tuple[bytes | str | int, ...]:
+        """Everything behind FCALL."""
+        return (self.name, len(self.keys), *self.keys, *self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """A decided change of a link: the event with the full link that results, and what it was decided on [R1]."""
+
+    event: LinkEvent
+    base_version: int  # the version that was read; 0: a create
+    generated: bool = False  # a create under a generated code: unique by construction, needs no lease
+    token: LeaseToken | None = None  # of the lease under which the base was read; None: the value was present
+    not_after: datetime | None = None  # Redis time after which it must not be applied any more; None: never re-sent
+    remember: bool = False  # keep the result for 24 h: only when the client sent an idempotency key
+    traceparent: str | None = None
+
+
+def mutate_call(mutation: Mutation, *, outbox_bytes_max: int) -> FunctionCall:
+    """R1. `outbox_bytes_max`: budget of all outbox streams together [O3]; 0: only memory limits it."""
+    event = mutation.event
+    key = event.link.key
+    keys = (url_key(key), lease_key(key), seen_key(key, event.event_id), outbox_key(bucket_of(key)))
+    not_after_ms = int(mutation.not_after.timestamp() * 1000) if mutation.not_after else 0
+    values = (
+        mutation.base_version,
+        event_id_bytes(event.event_id),
+        mutation.token or b"",
+        int(mutation.generated),
+        not_after_ms,
+        int(mutation.remember),
+        outbox_bytes_max // BUCKETS,
+        encode_entry(event.link),
+        encode_outbox_entry(event, mutation.traceparent),
+    )
+    return FunctionCall("linkmesh_v1_mutate", keys, values)
+
+
+def lease_call(key: LinkKey, token: LeaseToken, *, lease_ms: int = LEASE_MS) -> FunctionCall:
+    """R2."""
+    return FunctionCall("linkmesh_v1_lease", (url_key(key), lease_key(key)), (token, lease_ms))
+
+
+def release_call(key: LinkKey, token: LeaseToken) -> FunctionCall:
+    """Gives a lease back before its time; as if it had expired."""
+    return FunctionCall("linkmesh_v1_release", (lease_key(key),), (token,))
+
+
+def fill_call(token: LeaseToken, link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
+    """R3."""
+    return FunctionCall("linkmesh_v1_fill", _value_keys(link), (token, encode_entry(link), ttl_s * 1000))
+
+
+def persisted_call(link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
+    """R4: the event row and the projection of this version are in the table. Safe to repeat.
+
+    Redis answers "Function not found" until link_service has loaded the library: a dependency that is away.
+    """
+    return FunctionCall("linkmesh_v1_persisted", _value_keys(link), (encode_entry(link), ttl_s * 1000))
+
+
+def restore_call(link: Link) -> FunctionCall:
+    """R8: puts back what a failover may have lost, without expiry, if absent or older."""
+    return FunctionCall("linkmesh_v1_restore", _value_keys(link), (encode_entry(link),))
+
+
+def lead_call(candidate: str, *, lease_ms: int) -> FunctionCall:
+    """O1: takes or renews the relay's leader lease."""
+    return FunctionCall("linkmesh_v1_lead", (RELAY_LEADER,), (candidate, lease_ms))
+
+
+def resign_call(candidate: str) -> FunctionCall:
+    """Gives the leader lease back, if it is this candidate's."""
+    return FunctionCall("linkmesh_v1_resign", (RELAY_LEADER,), (candidate,))
+
+
+def reply_of(reply: object) -> tuple[str, bytes]:
+    """The word of a reply and the value behind it (empty where there is none).
+
+    Raises:
+        UndecodableError: not a reply of the library.
+    """
+    if isinstance(reply, Sequence) and not isinstance(reply, str | bytes) and 1 <= len(reply) <= 2:
+        word, value = reply[0], reply[1] if len(reply) == 2 else b""
+        if isinstance(word, bytes) and isinstance(value, bytes):
+            return word.decode("ascii", "replace"), value
+    raise UndecodableError("not a reply of the function library")
+
+
+def _value_keys(link: Link) -> tuple[str, ...]:
+    return (url_key(link.key), lease_key(link.key))
