@@ -17,12 +17,11 @@ from contracts.tables import META, event_sk, link_pk, owner_pk
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.type_defs import AttributeValueTypeDef as Attribute
-    from types_aiobotocore_dynamodb.type_defs import UniversalAttributeValueTypeDef as UniversalAttribute
 else:
-    Attribute = UniversalAttribute = dict
+    Attribute = dict
 
 Row = Mapping[str, Attribute]
-WritableRow = dict[str, UniversalAttribute]
+WritableRow = dict[str, Attribute]
 
 RESERVED = "reserved"
 _TIMES = ("created_at", "updated_at", "deleted_at", "expires_at", "starts_at")
@@ -158,7 +157,7 @@ def event_from_row(row: Row) -> LinkEvent:
         raise UndecodableError("an event's row lacks an attribute") from exc
 
 
-def _text(value: str) -> UniversalAttribute:
+def _text(value: str) -> Attribute:
     return {"S": value} if value else {"NULL": True}
 
 

@@ -1,0 +1,1 @@
+"""The world, as writer's ports want it."""

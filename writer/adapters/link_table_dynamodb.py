@@ -1,0 +1,137 @@
+"""The link tables in DynamoDB: conditional PartiQL statements, 25 a call, each with a result of its own [W4].
+
+PartiQL has no attribute_not_exists, but an INSERT of an existing key is DuplicateItem for that statement alone, and an
+UPDATE whose WHERE does not hold, or whose row is not there, is ConditionalCheckFailed.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from chassis.dynamodb import dynamodb_errors
+from chassis.errors import Unavailable
+from contracts.link import Link
+from contracts.link_rows import WritableRow, event_to_row, link_to_row, row_key
+from contracts.tables import LINKS, event_sk
+from writer.domain import Result
+from writer.ports import StoredEvent
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+    from types_aiobotocore_dynamodb.type_defs import BatchStatementRequestTypeDef as Statement
+    from types_aiobotocore_dynamodb.type_defs import BatchStatementResponseTypeDef as Answer
+
+Item = TypeVar("Item")
+_STATEMENTS_MAX = 25  # of one BatchExecuteStatement
+_READS_MAX = 100  # of one BatchGetItem
+_KEY = frozenset({"pk", "sk"})
+
+
+class DynamoDBLinkTable:
+    """LinkTable on DynamoDB. `timeout_s` bounds each call of it."""
+
+    def __init__(self, client: "DynamoDBClient", *, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+
+    async def insert_events(self, events: Sequence[StoredEvent]) -> list[Result]:
+        """Puts event rows where there are none."""
+        return await self._execute([_insert(event_to_row(item.event, item.data)) for item in events])
+
+    async def stored_event_ids(self, events: Sequence[StoredEvent]) -> list[str | None]:
+        """The event ids of these events' rows; None where there is no row."""
+        keys = [row_key(item.event.link.key, event_sk(item.event.version)) for item in events]
+        rows = await self._read(keys, "pk, sk, event_id")
+        return [row["event_id"]["S"] if (row := rows.get(_name(key))) else None for key in keys]
+
+    async def insert_links(self, links: Sequence[Link]) -> list[Result]:
+        """Puts projections where there are none."""
+        return await self._execute([_insert(link_to_row(link)) for link in links])
+
+    async def update_links(self, links: Sequence[Link]) -> list[Result]:
+        """Sets projections that have no version or an older one."""
+        return await self._execute([_update_if_newer(link_to_row(link)) for link in links])
+
+    async def read_links(self, links: Sequence[Link]) -> list[Result]:
+        """Whether there are projections."""
+        keys = [row_key(link.key) for link in links]
+        rows = await self._read(keys, "pk, sk")
+        return [Result.EXISTS if _name(key) in rows else Result.ABSENT for key in keys]
+
+    async def _execute(self, statements: Sequence["Statement"]) -> list[Result]:
+        """The results of the statements, in order; the calls go out together."""
+        try:
+            return await self._execute_calls(_parts(statements, _STATEMENTS_MAX))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures  # one is as good as all: the batch is repeated
+
+    async def _execute_calls(self, parts: Sequence[Sequence["Statement"]]) -> list[Result]:
+        async with asyncio.TaskGroup() as tasks:
+            calls = [tasks.create_task(self._execute_one_call(part)) for part in parts]
+        return [result for call in calls for result in call.result()]
+
+    async def _execute_one_call(self, statements: Sequence["Statement"]) -> list[Result]:
+        with dynamodb_errors():
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.batch_execute_statement(Statements=statements)
+        return [_result(answer) for answer in response["Responses"]]
+
+    async def _read(self, keys: Sequence[WritableRow], attributes: str) -> dict[tuple[str, str], "WritableRow"]:
+        """The rows that exist, by key; every key is answered or the call fails."""
+        rows: dict[tuple[str, str], WritableRow] = {}
+        for part in _parts(keys, _READS_MAX):
+            with dynamodb_errors():
+                async with asyncio.timeout(self._timeout_s):
+                    response = await self._client.batch_get_item(
+                        RequestItems={
+                            LINKS.name: {"Keys": part, "ConsistentRead": True, "ProjectionExpression": attributes}
+                        }
+                    )
+            if response.get("UnprocessedKeys"):
+                raise Unavailable("unavailable", "The database throttles reads.", retry_after_s=1)
+            for row in response["Responses"].get(LINKS.name, []):
+                rows[row["pk"]["S"], row["sk"]["S"]] = dict(row)
+        return rows
+
+
+def _insert(row: WritableRow) -> "Statement":
+    names = ", ".join(f"'{name}': ?" for name in row)
+    return {"Statement": f'INSERT INTO "{LINKS.name}" VALUE {{{names}}}', "Parameters": list(row.values())}
+
+
+def _update_if_newer(row: WritableRow) -> "Statement":
+    assigned = {name: value for name, value in row.items() if name not in _KEY}
+    names = ", ".join(f'"{name}" = ?' for name in assigned)
+    return {
+        "Statement": f'UPDATE "{LINKS.name}" SET {names} WHERE "pk" = ? AND "sk" = ? '  # noqa: S608 (our own names)
+        'AND ("version" IS MISSING OR "version" < ?)',
+        "Parameters": [*assigned.values(), row["pk"], row["sk"], row["version"]],
+    }
+
+
+def _result(answer: "Answer") -> Result:
+    """What one statement's own result says; HTTP 200 says nothing [W4].
+
+    Raises:
+        Unavailable: the statement was throttled, or failed for a reason that is not its content's [C1].
+    """
+    error = answer.get("Error")
+    if error is None:
+        return Result.STORED
+    match error.get("Code"):
+        case "DuplicateItem" | "DuplicateItemException":
+            return Result.EXISTS
+        case "ConditionalCheckFailed" | "ConditionalCheckFailedException":
+            return Result.REFUSED
+        case "ValidationError" | "ItemCollectionSizeLimitExceeded":
+            return Result.INVALID
+        case _:
+            raise Unavailable("unavailable", "The database did not take a statement.", retry_after_s=1)
+
+
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _name(key: WritableRow) -> tuple[str, str]:
+    return key["pk"]["S"], key["sk"]["S"]

@@ -1,0 +1,58 @@
+"""How writer is put together."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from chassis.clock import SystemClock
+from chassis.config import read_secret
+from chassis.dynamodb import open_dynamodb
+from chassis.grpc_server import GrpcServer
+from chassis.health import Readiness
+from chassis.http_server import AdminServer
+from chassis.kafka.consumers import Subscription, keyed_consumer
+from chassis.kafka.keyed import KeyedPolicy
+from chassis.lifecycle import Component
+from chassis.redis import open_redis
+from contracts.topics import LINKS_EVENTS
+from writer.adapters.link_table_dynamodb import DynamoDBLinkTable
+from writer.adapters.persisted_redis import RedisPersistedMarker
+from writer.config import Config
+from writer.handlers import EventWriter
+
+GROUP = "database-writer"
+
+
+@contextlib.asynccontextmanager
+async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
+    """The components of writer, with everything they use open."""
+    readiness = Readiness()
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(open_redis(config.redis, timeout_s=config.redis_timeout_s))
+        dynamodb = await stack.enter_async_context(open_dynamodb(config.dynamodb, timeout_s=config.dynamodb_timeout_s))
+        table = DynamoDBLinkTable(dynamodb, timeout_s=config.dynamodb_timeout_s)
+        marker = RedisPersistedMarker(redis, timeout_s=config.redis_timeout_s)
+        subscription = Subscription(
+            bootstrap=config.kafka,
+            group=GROUP,
+            topics=[LINKS_EVENTS.name],
+            client_id=f"{config.host}:{config.grpc_port}",
+            instance_id=f"writer-{config.instance}",
+        )
+        runner = await stack.enter_async_context(
+            keyed_consumer(
+                subscription,
+                handler=EventWriter(table, marker),
+                clock=SystemClock(),
+                set_ready=readiness.declare("kafka"),
+                policy=KeyedPolicy(batch_records_max=config.batch_records_max, lanes=config.lanes),
+            )
+        )
+        grpc = GrpcServer(
+            host=config.host,
+            port=config.grpc_port,
+            services=[],
+            readiness=readiness,
+            mesh_secret=read_secret(config.mesh_secret_file),
+            reflect=config.environment == "development",
+        )
+        yield [runner, grpc, AdminServer(readiness, host=config.host, port=config.admin_port)]
