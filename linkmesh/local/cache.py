@@ -18,14 +18,15 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from linkmesh.local.errors import LocalError
 
-Report = Callable[[str, int], None]  # (what is being fetched, bytes that just arrived)
+Report = Callable[[int], None]  # told the number of bytes that just arrived
 _LOCKS = Path(__file__).with_name("locks")
 _TIMEOUT_S = 60
 _THREADS = 8  # 34 small jars: 5 s instead of 20 s
@@ -95,7 +96,7 @@ def is_cached(files: EngineFiles) -> bool:
         return False
 
 
-def fetch(files: EngineFiles, report: Report = lambda _name, _count: None) -> Path:
+def fetch(files: EngineFiles, report: Report = lambda _count: None) -> Path:
     """Return the folder with the engine's files, fetching what is missing. Safe to call from several processes.
 
     Raises:
@@ -115,6 +116,45 @@ def fetch(files: EngineFiles, report: Report = lambda _name, _count: None) -> Pa
             sizes = {p.name: p.stat().st_size for p in folder.iterdir() if not p.name.startswith(".")}
             _write_atomically(folder / _SIZES, json.dumps(sizes).encode())
     return folder
+
+
+class Progress(Protocol):
+    """Shows a person how the fetching goes."""
+
+    def begin(self, name: str, megabytes: int) -> None:
+        """Something is about to be fetched; about so much."""
+
+    def advance(self, count: int) -> None:
+        """So many bytes of it arrived. Called from several threads."""
+
+    def end(self) -> None:
+        """It is there."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def begin(self, name: str, megabytes: int) -> None:
+        """Show nothing."""
+
+    def advance(self, count: int) -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
+        """Show nothing."""
+
+
+def fetch_all(wanted: Sequence[EngineFiles], progress: Progress) -> None:
+    """Fetch what is not in the cache yet.
+
+    Raises:
+        LocalError: as `fetch`.
+    """
+    for files in wanted:
+        if not is_cached(files):
+            progress.begin(files.name, files.megabytes)
+            fetch(files, progress.advance)
+            progress.end()
 
 
 def read_lock(files: EngineFiles) -> list[Locked]:
@@ -160,8 +200,8 @@ def _resolve(repository: Path, coordinate: tuple[str, str, str, str], report: Re
     from jgo.maven import MavenContext, PythonResolver
 
     @contextlib.contextmanager
-    def progress(name: str, _total: int) -> Iterator[Callable[[int], None]]:
-        yield lambda count: report(name, count)
+    def progress(_name: str, _total: int) -> Iterator[Callable[[int], None]]:
+        yield report
 
     group, artifact, version, classifier = coordinate
     context = MavenContext(
@@ -210,7 +250,7 @@ def _fetch_dynoxide(locked: list[Locked], folder: Path, temporary: Path, report:
         raise LocalError(f"cannot fetch {locked[0].coordinate}: {reason}", "check the network and the npm settings")
     if not _matches(packed, locked[0].sha256):
         raise LocalError(f"{locked[0].coordinate}: the checksum does not match ours", "a mirror may have altered it")
-    report(packed.name, packed.stat().st_size)
+    report(packed.stat().st_size)
     with tarfile.open(packed) as archive:
         binary = archive.extractfile("package/dynoxide")
         assert binary is not None, "the package whose checksum we know holds this file"

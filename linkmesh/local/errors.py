@@ -7,3 +7,13 @@ class LocalError(Exception):
     def __init__(self, problem: str, hint: str = "") -> None:
         super().__init__(problem)
         self.hint = hint
+
+
+def first_local_error(group: BaseExceptionGroup[BaseException]) -> LocalError | None:
+    """Return the first of our errors in a group of errors (several things start at once), or None."""
+    for error in group.exceptions:
+        if isinstance(error, LocalError):
+            return error
+        if isinstance(error, BaseExceptionGroup) and (found := first_local_error(error)):
+            return found
+    return None

@@ -13,6 +13,8 @@ import socket
 import tempfile
 from pathlib import Path
 
+import psutil
+
 # Linux hands out 32768.. to outgoing connections, macOS 49152..; the low end stays clear of well-known services.
 FIRST_PORT, LAST_PORT = 15_000, 32_000
 _ATTEMPTS_MAX = 500
@@ -43,6 +45,15 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def who_listens(port: int) -> str:
+    """Return the name and id of the process that holds a port, as far as this user may know it."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "another program"
 
 
 def _reserve(path: Path) -> bool:

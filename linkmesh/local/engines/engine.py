@@ -55,6 +55,11 @@ class Engine(ABC):
         """Whether its process lives."""
         return self._process is not None and self._process.running
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, None while it runs."""
+        return self._process.exit_code if self._process else None
+
     async def start(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Start it and return when it is ready; a call while it runs waits for readiness only.
 
@@ -62,11 +67,19 @@ class Engine(ABC):
             LocalError: it ended, or was not ready in time; the error shows the end of its log.
         """
         if not self.running:
-            self.data.mkdir(parents=True, exist_ok=True)
-            await self.prepare()
-            self._process = ChildProcess(self._program())
-            self._process.start()
+            await self.launch()
         await self._wait_ready(timeout_s)
+
+    async def launch(self) -> None:
+        """Start the process; do not wait until it is ready.
+
+        Raises:
+            LocalError: its files cannot be fetched or prepared.
+        """
+        self.data.mkdir(parents=True, exist_ok=True)
+        await self.prepare()
+        self._process = ChildProcess(self._program())
+        self._process.start()
 
     def kill(self) -> None:
         """kill -9; returns when it is gone."""

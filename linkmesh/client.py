@@ -1,0 +1,127 @@
+"""A small client of the REST interface: what the command line uses, and a start for programs of one's own.
+
+Every call has a deadline. What the gateway refuses is raised as `Problem`, with the code that docs/CONTRACTS.md lists.
+"""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+Json = dict[str, object]
+TIMEOUT_S = 10.0
+
+
+class Problem(Exception):
+    """The gateway's refusal (RFC 9457): `status`, the stable `code`, a sentence, and the trace to look at."""
+
+    def __init__(self, status: int, code: str, detail: str, trace_id: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.trace_id = trace_id
+
+
+class Unreachable(Exception):
+    """The gateway does not answer."""
+
+
+class Client:
+    """A context manager around one connection pool. Objects are as docs/CONTRACTS.md shows them in JSON."""
+
+    def __init__(self, gateway: str, api_key: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        headers = {"authorization": f"Bearer {api_key}"}
+        # No proxy of the environment between this machine and itself; redirects are answers, not detours.
+        self._http = httpx.Client(
+            base_url=gateway, headers=headers, timeout=timeout_s, trust_env=False, follow_redirects=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def create_link(self, long_url: str, *, custom_code: str = "", idempotency_key: str = "") -> Json:
+        """Make a link and return it. With an idempotency key a repeat returns the same link."""
+        body = {"long_url": long_url} | ({"custom_code": custom_code} if custom_code else {})
+        headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
+        return self._call("POST", "/api/links", body=body, headers=headers)
+
+    def get_link(self, code: str) -> Json:
+        """Return a link."""
+        return self._call("GET", f"/api/links/{code}")
+
+    def delete_link(self, code: str) -> None:
+        """Delete a link; its code answers 410 from now on."""
+        self._call("DELETE", f"/api/links/{code}")
+
+    def stats(self, code: str, **query: str) -> Json:
+        """Return a link's counts; `query` as in the contract (`from`, `to`, `granularity`)."""
+        return self._call("GET", f"/api/links/{code}/stats", query=query)
+
+    def create_webhook(self, url: str, event_types: list[str]) -> Json:
+        """Add an endpoint; the answer shows its signing secret this once."""
+        return self._call("POST", "/api/webhooks", body={"url": url, "event_types": event_types})
+
+    def list_webhooks(self) -> Json:
+        """Return the account's endpoints."""
+        return self._call("GET", "/api/webhooks")
+
+    def audit_entries(self, **query: str) -> Json:
+        """Return what was recorded, of the account or of one code (`short_code`, `page_size`, `page_token`)."""
+        return self._call("GET", "/api/audit/entries", query=query)
+
+    def create_key(self, scopes: list[str]) -> Json:
+        """Make another key of this account; the answer shows it this once."""
+        return self._call("POST", "/api/keys", body={"scopes": scopes})
+
+    def visit(self, code: str) -> tuple[int, str]:
+        """Follow a short link by one step: return status and target (empty when it does not redirect)."""
+        try:
+            answer = self._http.get(f"/{code}")
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the gateway does not answer: {error}") from error
+        return answer.status_code, answer.headers.get("location", "")
+
+    def _call(
+        self, method: str, path: str, *, body: Mapping[str, object] | None = None,
+        query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None,
+    ) -> Json:  # fmt: skip
+        """Return the answer's object.
+
+        Raises:
+            Problem: the gateway refuses.
+            Unreachable: it does not answer.
+        """
+        try:
+            answer = self._http.request(method, path, json=body, params=query, headers=headers)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the gateway does not answer: {error}") from error
+        if not answer.is_success:
+            raise _problem(answer)
+        return _object(answer)
+
+
+def _object(answer: httpx.Response) -> Json:
+    if not answer.content:
+        return {}
+    try:
+        decoded = answer.json()
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise Unreachable(f"what answers at {answer.request.url.host}:{answer.request.url.port} is no gateway")
+    return decoded
+
+
+def _problem(answer: httpx.Response) -> Problem:
+    try:
+        told = answer.json()
+        detail = str(told.get("detail") or told.get("title") or answer.reason_phrase)
+        return Problem(answer.status_code, str(told.get("code", "")), detail, str(told.get("trace_id", "")))
+    except (ValueError, AttributeError):
+        return Problem(answer.status_code, "", f"the gateway answers {answer.status_code} {answer.reason_phrase}")

@@ -1,0 +1,113 @@
+"""What a new system has for its first user: a development key, a demo link, and a redirect whose trace one can see.
+
+`dev.json` in the state folder remembers them; the key is made once and kept for as long as it is good.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.auth import SUPERVISOR, Plan, Principal, principal_to_message
+from chassis.config import read_secret
+from chassis.errors import ServiceError, Unauthenticated
+from chassis.grpc_client import open_channel
+from linkmesh.client import Client, Problem, Unreachable
+from linkmesh.local.errors import LocalError
+from linkmesh.local.options import Options
+from linkmesh.local.otlp_bridge import Collector
+from linkmesh.local.secret_files import write_private
+from shortener.key.v1 import key_service_pb2, key_service_pb2_grpc
+
+USER_ID = "dev"
+_DEMO_URL = "https://www.rfc-editor.org/rfc/rfc3986"
+_RPC_TIMEOUT_S = 5.0
+_TRACE_WAIT_S = 3.0  # the gateway exports each half second
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """The first user's things. `demo_trace_id` is empty when traces are off or it was not seen in time."""
+
+    api_key: str
+    gateway: str
+    demo_code: str
+    demo_trace_id: str
+
+
+async def prepare_development(options: Options, collector: Collector) -> Development:
+    """Make the key and the demo link unless they are there, follow the link once, and write `dev.json`.
+
+    Raises:
+        LocalError: the system, ready as it says it is, does not do one of these.
+    """
+    path = options.state / "dev.json"
+    gateway = f"http://127.0.0.1:{options.ports['gateway']}"
+    before = _read(path)
+    try:
+        api_key = await _key(options, str(before.get("api_key", "")))
+        code, since_ns = await asyncio.to_thread(_demo, gateway, api_key, str(before.get("demo_code", "")))
+    except (ServiceError, Problem, Unreachable) as error:
+        raise LocalError(f"the first link could not be made: {error}", "linkmesh logs gateway") from error
+    trace_id = await _trace_of_redirect(collector, since_ns) if options.traces else ""
+    dev = Development(api_key, gateway, code, trace_id)
+    told = {"api_key": api_key, "gateway": gateway, "user_id": USER_ID, "demo_code": code, "demo_trace_id": trace_id}
+    if options.traces:
+        told["zipkin"] = f"http://127.0.0.1:{options.ports['zipkin']}"
+    write_private(path, json.dumps(told, indent=2) + "\n")
+    return dev
+
+
+async def _key(options: Options, before: str) -> str:
+    """Return the key of an earlier start if it is still good, else a new one."""
+    secret = read_secret(options.state / "secrets" / "mesh-secret")
+    target = f"127.0.0.1:{options.ports['link_service-grpc']}"
+    async with open_channel(target, peer="link_service", process=SUPERVISOR, mesh_secret=secret) as channel:
+        keys = key_service_pb2_grpc.KeyServiceStub(channel)
+        if before:
+            try:
+                await keys.VerifyKey(key_service_pb2.VerifyKeyRequest(secret=before), timeout=_RPC_TIMEOUT_S)
+            except Unauthenticated:
+                pass
+            else:
+                return before
+        principal = Principal(USER_ID, frozenset({"keys:admin"}), Plan.PREMIUM)
+        request = key_service_pb2.CreateKeyRequest(
+            principal=principal_to_message(principal), user_id=USER_ID, plan=key_service_pb2.PLAN_PREMIUM
+        )
+        made = await keys.CreateKey(request, timeout=_RPC_TIMEOUT_S)
+    return made.secret
+
+
+def _demo(gateway: str, api_key: str, before: str) -> tuple[str, int]:
+    """See that there is a demo link and follow it. Returns its code and the time just before the redirect."""
+    with Client(gateway, api_key) as client:
+        code = before if before and client.visit(before)[0] in (301, 302, 307, 308) else ""
+        if not code:
+            code = str(client.create_link(_DEMO_URL)["short_code"])
+        since_ns = time.time_ns()
+        status, target = client.visit(code)
+        if target != _DEMO_URL:
+            raise LocalError(f"the demo link answers {status} {target!r}", "linkmesh logs gateway")
+    return code, since_ns
+
+
+async def _trace_of_redirect(collector: Collector, since_ns: int) -> str:
+    """Return the id of the trace whose root is the gateway's newest span since then; empty when none comes in time."""
+    deadline = time.monotonic() + _TRACE_WAIT_S
+    while time.monotonic() < deadline:
+        for span in reversed(collector.spans):
+            if span.service == "gateway" and not span.parent_id and span.start_ns >= since_ns:
+                return span.trace_id
+        await asyncio.sleep(0.1)
+    return ""
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    try:
+        told = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
