@@ -25,12 +25,26 @@ _NOTICE_S = 0.5  # between "not ready" and the closing of the listener, so that 
 class HttpServer:
     """A component: serves an ASGI app until stop, then lets requests in flight finish. `port` is known once it runs."""
 
-    def __init__(self, app: App, *, host: str, port: int, drain_s: float = 10.0, notice_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        host: str,
+        port: int,
+        drain_s: float = 10.0,
+        notice_s: float = 0.0,
+        protocol: type[asyncio.Protocol] | None = None,
+        readiness: Readiness | None = None,
+    ) -> None:
+        """`protocol` reads HTTP instead of uvicorn's own choice; `readiness` is told when the port is open."""
         self._host = host
         self._port = port
         self._notice_s = notice_s
+        self._is_listening = readiness.declare("http") if readiness else None
         self._config = uvicorn.Config(
             app,
+            http=protocol or "auto",
+            ws="none",  # nobody upgrades here
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -50,6 +64,8 @@ class HttpServer:
         server = _Server(self._config)
         with _listen(self._host, self._port) as listener:
             self.port = listener.getsockname()[1]
+            if self._is_listening:
+                self._is_listening(met=True)
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve(sockets=[listener]))
                 await asyncio.wait(

@@ -6,19 +6,21 @@ Span and attribute names follow the OpenTelemetry semantic conventions 1.44; no 
 import contextlib
 import json
 import logging
+import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urljoin
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, create_key, get_value, set_value
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import Link as SpanLink
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import Attributes as OtelAttributes
 
 from chassis.clock import SystemClock
 from chassis.config import ProcessConfig
@@ -27,6 +29,7 @@ Attributes = Mapping[str, str | int | float | bool]
 _QUEUE_SPANS_MAX = 4096  # about 4 MB; more are dropped
 _EXPORT_TIMEOUT_S = 2
 _tracer = trace.get_tracer("linkmesh")
+_KEPT = create_key("linkmesh-kept")
 
 
 @contextlib.contextmanager
@@ -36,9 +39,9 @@ def start_telemetry(service: str, settings: ProcessConfig) -> Iterator[None]:
     if not settings.otlp_endpoint:
         yield
         return
-    ratio = 1.0 if settings.environment == "development" else settings.trace_ratio
+    ratio = keep_ratio(settings)
     resource = Resource.create({"service.name": service, "service.instance.id": settings.instance})
-    provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)), shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource, sampler=ParentBased(_RootSampler(ratio)), shutdown_on_exit=False)
     exporter = OTLPSpanExporter(urljoin(settings.otlp_endpoint, "/v1/traces"), timeout=_EXPORT_TIMEOUT_S)
     provider.add_span_processor(
         BatchSpanProcessor(
@@ -50,6 +53,50 @@ def start_telemetry(service: str, settings: ProcessConfig) -> Iterator[None]:
         yield
     finally:
         provider.shutdown()
+
+
+def keep_ratio(settings: ProcessConfig) -> float:
+    """The share of new traces that are kept, 0 … 1: all in development, none without a receiver."""
+    if not settings.otlp_endpoint:
+        return 0.0
+    return 1.0 if settings.environment == "development" else settings.trace_ratio
+
+
+@contextlib.contextmanager
+def start_trace(
+    name: str,
+    kind: SpanKind = SpanKind.SERVER,
+    *,
+    keep_ratio: float,
+    links: Sequence[str] = (),
+    attributes: Attributes | None = None,
+) -> Iterator[Span]:
+    """The first span of a new trace around a block, current inside, whatever was current before.
+
+    Whether the trace is kept (`keep_ratio`, 0 … 1) is decided first: one that is not gets ids to pass on and to show
+    in errors, but no span is built, which is most of what an unsampled span costs.
+    """
+    if random.random() >= keep_ratio:  # noqa: S311 (chance, no secret)
+        ids = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, is_remote=False)
+        with trace.use_span(NonRecordingSpan(ids), record_exception=False, set_status_on_exception=False) as unkept:
+            yield unkept
+        return
+    others = [SpanLink(other) for link in links if (other := parse_traceparent(link)) is not None]
+    with _tracer.start_as_current_span(
+        name,
+        set_value(_KEPT, True, Context()),  # noqa: FBT003 (the library's own signature)
+        kind,
+        attributes,
+        others,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield current
+        except Exception as exc:
+            current.set_status(StatusCode.ERROR)
+            current.set_attribute("error.type", type(exc).__name__)
+            raise
 
 
 @contextlib.contextmanager
@@ -119,6 +166,32 @@ def context_of(traceparent: str | None) -> Context | None:
     """The OpenTelemetry context of a traceparent; None (the current one) if it is None or malformed."""
     parent = parse_traceparent(traceparent) if traceparent else None
     return trace.set_span_in_context(NonRecordingSpan(parent)) if parent else None
+
+
+class _RootSampler(Sampler):
+    """By ratio where a trace begins by chance; always where `start_trace` has decided already."""
+
+    def __init__(self, ratio: float) -> None:
+        self._by_ratio = TraceIdRatioBased(ratio)
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: OtelAttributes = None,
+        links: Sequence[SpanLink] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """The decision for one span."""
+        decided = parent_context is not None and get_value(_KEPT, parent_context) is not None
+        sampler = ALWAYS_ON if decided else self._by_ratio
+        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        """What this sampler calls itself."""
+        return f"Root{{{self._by_ratio.get_description()}}}"
 
 
 def _start_logs(service: str) -> None:
