@@ -1,0 +1,250 @@
+"""What link_service needs of the world: each port with its delivery and its errors.
+
+Every call ends within a deadline of its adapter's, and raises Unavailable when the other side is away, hung or throttled;
+what a call that changes something has done is then not known, unless the port says otherwise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from chassis.auth import Plan
+from contracts.cache import LEASE_MS, LeaseToken, Mutation
+from contracts.link import EventId, Link, LinkKey, UserId
+from contracts.link_rows import Reservation
+from link_service.domain.ids import IdBlock
+
+
+class LinkTable(Protocol):
+    """Table `links`, as its reader and as the keeper of reservations."""
+
+    async def read(self, key: LinkKey) -> Link | Reservation | None:
+        """The projection, by a consistent read [R5]. Safe to repeat."""
+        ...
+
+    async def has_event(self, key: LinkKey, version: int) -> bool:
+        """Whether the event row of a version exists, by a consistent read. Safe to repeat."""
+        ...
+
+    async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
+        """Puts a reservation, on condition that there is nothing, or (`over`) exactly that older reservation [K2].
+
+        False: the condition does not hold. Repeating one that was stored answers False.
+        """
+        ...
+
+
+class IdCounter(Protocol):
+    """The counter that blocks of ids are leased from."""
+
+    async def lease(self, *, at_least: int) -> IdBlock | None:
+        """The next block, nobody else's for ever; a lost answer only wastes ids.
+
+        None, and nothing changed, when the counter stands below `at_least` (it was restored from a backup [K1]) or the
+        code space is used up.
+        """
+        ...
+
+
+class CacheServer(Protocol):
+    """What the primary Redis knows beside the links."""
+
+    async def ids_high(self) -> int:
+        """The known mark: no leased id lies at or above it, as far as Redis was told; 0 when it was never told."""
+        ...
+
+    async def raise_ids_high(self, mark: int) -> None:
+        """Raises the mark to at least `mark`. Safe to repeat."""
+        ...
+
+    async def run_id(self) -> str:
+        """The id of this run of the primary: another one after a restart or a failover."""
+        ...
+
+    async def oldest_in_outbox(self, key: LinkKey) -> datetime | None:
+        """When, by Redis' clock, the oldest event entered the outbox stream of this link's bucket; None: it is empty."""
+        ...
+
+
+class EventLog(Protocol):
+    """What Kafka knows of link events that are not in the table yet."""
+
+    async def oldest_unwritten(self, key: LinkKey) -> datetime | None:
+        """When, by the broker's clock, the first record arrived that the writer has not committed, in this link's
+        partition; None: there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """An API key as it is kept; the key itself is not."""
+
+    key_id: str
+    key_hash: str
+    user_id: UserId
+    scopes: tuple[str, ...]
+    prefix: str
+    created_at: datetime
+
+
+class Accounts(Protocol):
+    """Table `accounts`: accounts and their keys."""
+
+    async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> Plan:
+        """Makes the account if it is new; returns the plan it has now. Safe to repeat."""
+        ...
+
+    async def add_key(self, key: StoredKey) -> None:
+        """Stores a key; it opens the account once the call has returned. Safe to repeat."""
+        ...
+
+    async def find_key(self, key_hash: str) -> tuple[StoredKey, Plan] | None:
+        """The key of a hash and the plan of its account, by consistent reads. Safe to repeat."""
+        ...
+
+
+# ---------------------------------------------------------------- links and outbox in Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The event is applied and durable; `link` is its result. `repeated`: an earlier call had applied it."""
+
+    link: Link
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Past `not_after`: this call did nothing, an earlier one may have. No verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing done: the stored version is not the base. The base is void: read and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseNeeded:
+    """Nothing done: the value is absent and the token is not the current lease's. Lease, read and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Nothing done: Redis has no room for this until the outbox drains. `what`: memory or outbox."""
+
+    what: str
+
+
+Verdict = Done | Late | Conflict | LeaseNeeded | Full
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The value is there: this link, perhaps a tombstone."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """The value is absent, and the lease is the caller's: what it reads consistently *from now on* it may fill in."""
+
+    token: LeaseToken
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The value is absent, and another holds the lease: read consistently and answer, but fill in nothing."""
+
+
+class LinkCache(Protocol):
+    """The links in Redis [R1 to R5]. No call is re-sent by itself. Absent here means: a consistent read of META that
+    begins now holds every acknowledged version [R5]; an error means nothing at all.
+
+    Raises (every call):
+        Unavailable: Redis is away, hangs, has no room, lacks the library, or holds a value that cannot be read. Reads
+            (get, lease, release, fill, now) take at most 50 ms, `mutate` 500 ms, and after a timeout nobody waits again
+            for 1 s [R7]. Of `mutate`, reason `outcome_unknown`: it was sent, and may have been or may yet be applied.
+    """
+
+    async def get(self, key: LinkKey) -> Link | None:
+        """The link, perhaps a tombstone; None: absent or unreadable (`lease` tells which)."""
+        ...
+
+    async def mutate(self, mutation: Mutation) -> Verdict:
+        """Value and event in one step [R1]; when this says Done, both survive a kill of Redis."""
+        ...
+
+    async def lease(self, key: LinkKey, *, lease_ms: int = LEASE_MS) -> Present | Leased | Held:
+        """The value, or the right to fill it in [R2]. The token is new with each call."""
+        ...
+
+    async def release(self, key: LinkKey, token: LeaseToken) -> None:
+        """Gives back a lease that will not be used (nothing found, or given up), so that nobody waits for its end."""
+        ...
+
+    async def fill(self, token: LeaseToken, link: Link) -> Link:
+        """Stores a link read under the lease if the value is still absent [R3]; what is stored *now*: answer with that.
+        The argument itself when nothing is stored (lease lost, or Redis too full for caching)."""
+        ...
+
+    async def seen(self, key: LinkKey, event_id: EventId) -> Link | None:
+        """The remembered result of an event, to be asked before any precondition failure is answered [I2]."""
+        ...
+
+    async def now(self) -> datetime:
+        """Redis' clock, the one that `not_after` is compared with; aware UTC."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedEntry:
+    """An entry of one of the outbox streams, as it stands there; `position` orders the entries of a bucket."""
+
+    bucket: int
+    position: tuple[int, int]  # milliseconds of Redis' clock when it was added, sequence number
+    data: bytes
+
+
+class Outbox(Protocol):
+    """The events that are not known to be in Kafka [O1]. Reading takes nothing away.
+
+    Raises (every call):
+        Unavailable: Redis is away or hangs.
+    """
+
+    async def lead(self, candidate: str, *, lease_ms: int) -> bool:
+        """Takes or renews the one leader lease; whether it is the candidate's now."""
+        ...
+
+    async def resign(self, candidate: str) -> None:
+        """Gives the leader lease back if it is the candidate's."""
+        ...
+
+    async def read(self, *, wait_s: float) -> Sequence[QueuedEntry]:
+        """The oldest entries of each bucket, in order per bucket, bounded in number; waits up to wait_s (< 1 s) for a
+        first one, and may then be empty."""
+        ...
+
+    async def trim(self, through: Mapping[int, tuple[int, int]]) -> None:
+        """Removes, per bucket, every entry up to and including this position; nothing behind it."""
+        ...
+
+    async def set_aside(self, entry: QueuedEntry) -> None:
+        """Keeps an entry that cannot be read in a stream for a person, where it survives `trim`."""
+        ...
+
+    async def depth(self) -> "OutboxDepth":
+        """How much is waiting."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """What waits in all buckets together."""
+
+    entries: int
+    size_bytes: int  # Redis' own estimate of its memory
+    oldest_age_s: float  # of the oldest entry, by Redis' clock; 0 when empty
