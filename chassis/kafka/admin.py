@@ -140,6 +140,18 @@ class Admin:
                 return None
             return (await _first_records(clients, {partition: start}))[partition]
 
+    async def records_since(self, topics: Sequence[str], since: datetime, *, limit: int = 10_000) -> Sequence[Record]:
+        """Up to `limit` records with a timestamp from `since` on, of all partitions, in no order across these."""
+        async with self._session() as clients:
+            partitions = [tp for found in (await _describe(clients, topics)).values() for tp in found]
+            if not partitions:
+                return []
+            ends = await _end_offsets(clients, partitions)
+            moment_ms = int(since.timestamp() * 1000)
+            found = await clients.reader.offsets_for_times({ClientPartition(*tp): moment_ms for tp in partitions})
+            starts = {TopicPartition(*tp): start.offset for tp, start in found.items() if start is not None}
+            return await _records_between(clients, starts, ends, limit)
+
     async def group_members(self, group: str) -> Mapping[TopicPartition, str]:
         """The `client_id` of the owner of each assigned partition; empty while the group rebalances or is empty."""
         async with self._session() as clients:
@@ -232,12 +244,28 @@ async def _end_offsets(clients: _Clients, partitions: Collection[TopicPartition]
 async def _first_records(clients: _Clients, positions: Position) -> Mapping[TopicPartition, Record]:
     """The first record at or behind each of these offsets, all of which are before the end."""
     found: dict[TopicPartition, Record] = {}
-    reader = clients.reader
-    reader.assign([ClientPartition(*tp) for tp in positions])
-    for tp, offset in positions.items():
-        reader.seek(ClientPartition(*tp), offset)
+    _start_reading(clients, positions)
     while len(found) < len(positions):
-        for held, records in (await reader.getmany(timeout_ms=500)).items():
+        for held, records in (await clients.reader.getmany(timeout_ms=500)).items():
             found.setdefault(TopicPartition(*held), record_of(records[0]))
-            reader.pause(held)
+            clients.reader.pause(held)
     return found
+
+
+async def _records_between(clients: _Clients, starts: Position, ends: Position, limit: int) -> Sequence[Record]:
+    found: list[Record] = []
+    pending = {tp for tp, start in starts.items() if start < ends[tp]}
+    _start_reading(clients, {tp: starts[tp] for tp in pending})
+    while pending and len(found) < limit:
+        for held, records in (await clients.reader.getmany(timeout_ms=500)).items():
+            found += [record_of(record) for record in records]
+            if records[-1].offset + 1 >= ends[TopicPartition(*held)]:
+                pending.discard(TopicPartition(*held))
+                clients.reader.pause(held)
+    return found[:limit]
+
+
+def _start_reading(clients: _Clients, positions: Position) -> None:
+    clients.reader.assign([ClientPartition(*tp) for tp in positions])
+    for tp, offset in positions.items():
+        clients.reader.seek(ClientPartition(*tp), offset)

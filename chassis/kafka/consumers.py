@@ -1,14 +1,21 @@
 """Composition: a runner on a real broker, in one call."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from chassis.clock import Clock
+from chassis.kafka.admin import Admin
 from chassis.kafka.checkpointed import CheckpointedHandler, CheckpointedPolicy, CheckpointedRunner
+from chassis.kafka.dlq import DeadLetters, NoDeadLetters, TopicDeadLetters, dead_letter_topic
 from chassis.kafka.keyed import Handler, KeyedPolicy, KeyedRunner
-from chassis.kafka.source_kafka import Subscription
+from chassis.kafka.producer import Producer
+from chassis.kafka.record import Record
+from chassis.kafka.source_kafka import KafkaSource, Subscription
 
 __all__ = ["Subscription", "checkpointed_consumer", "keyed_consumer"]
+
+_DEAD_LETTER_BYTES_MAX = 1_048_000  # what a producer may send leaves room for the headers that a dead letter adds
 
 
 @asynccontextmanager
@@ -27,8 +34,19 @@ async def keyed_consumer(
     `bury=False` for a topic without a DLQ, whose records are only hints (`read-requests`): rejected ones are dropped
     and counted.
     """
-    raise NotImplementedError
-    yield
+    async with AsyncExitStack() as stack:
+        dead_letters: DeadLetters = NoDeadLetters()
+        if bury:
+            dead_letters = await _dead_letters(stack, subscription, clock, dead_letters_per_hour_max)
+        yield KeyedRunner(
+            source=KafkaSource(subscription, clock=clock),
+            dead_letters=dead_letters,
+            handler=handler,
+            policy=policy or KeyedPolicy(),
+            clock=clock,
+            group=subscription.group,
+            set_ready=set_ready,
+        )
 
 
 def checkpointed_consumer(
@@ -41,4 +59,30 @@ def checkpointed_consumer(
     assign_all: bool = False,
 ) -> CheckpointedRunner:
     """A checkpointed runner. `assign_all`: no group membership, this process reads every partition [B2]."""
-    raise NotImplementedError
+    return CheckpointedRunner(
+        source=KafkaSource(subscription, clock=clock, assign_all=assign_all),
+        handler=handler,
+        clock=clock,
+        group=subscription.group,
+        set_ready=set_ready,
+        policy=policy,
+    )
+
+
+async def _dead_letters(
+    stack: AsyncExitStack, subscription: Subscription, clock: Clock, per_hour_max: int
+) -> TopicDeadLetters:
+    client_id = f"{subscription.group}-dlq"
+    producer = await stack.enter_async_context(
+        Producer(subscription.bootstrap, client_id=client_id, clock=clock, message_bytes_max=_DEAD_LETTER_BYTES_MAX)
+    )
+    topics = [dead_letter_topic(topic) for topic in subscription.topics]
+
+    async def history() -> Sequence[Record]:
+        # Asked at the start and while the breaker is open: not worth a connection in between.
+        async with Admin(subscription.bootstrap, client_id=client_id) as admin:
+            return await admin.records_since(topics, clock.now() - timedelta(hours=1))
+
+    return TopicDeadLetters(
+        sender=producer, history=history, clock=clock, group=subscription.group, per_hour_max=per_hour_max
+    )

@@ -1,9 +1,19 @@
 """Dead letters: the original record, untouched, in `<topic>-dlq`, with where, why and how often beside it."""
 
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
-from chassis.kafka.record import Record, Rejected
+from chassis.clock import Clock
+from chassis.errors import Unavailable
+from chassis.kafka.producer import Sender
+from chassis.kafka.record import Message, Record, Rejected
+
+DETAIL_BYTES_MAX = 1024
+HOUR_MS = 3_600_000
+_SEND_TIMEOUT_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +30,7 @@ class DeadLetters(Protocol):
     """Where a runner leaves what it gives up on, and the breaker that stops it from giving up on everything [C5]."""
 
     async def open(self) -> None:
-        """Count the last hour's dead letters of this group. Raises Unavailable; may then be called again."""
+        """Count the last hour's dead letters of this group. Raises Unavailable; may be called again."""
         ...
 
     async def send(self, letter: DeadLetter) -> None:
@@ -34,3 +44,118 @@ class DeadLetters(Protocol):
     async def resumed(self) -> bool:
         """Ask whether a person has resumed the group since it tripped; closes the breaker if so. Raises Unavailable."""
         ...
+
+
+def dead_letter_topic(topic: str) -> str:
+    """Where the dead letters of a topic go."""
+    return f"{topic}-dlq"
+
+
+def dead_letter_message(letter: DeadLetter, group: str) -> Message:
+    """The record as it was, its own headers first and untouched, then `dlq_*`: text, times in RFC 3339."""
+    record, verdict = letter.record, letter.verdict
+    first_failed = datetime.fromtimestamp(letter.first_failed_at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    added = {
+        "dlq_group": group,
+        "dlq_topic": record.topic,
+        "dlq_partition": str(record.partition),
+        "dlq_offset": str(record.offset),
+        "dlq_timestamp_ms": str(record.timestamp_ms),
+        "dlq_reason": verdict.reason,
+        "dlq_detail": verdict.detail,
+        "dlq_attempts": str(letter.attempts),
+        "dlq_first_failed_at": first_failed,
+    }
+    headers = tuple((name, value.encode()[:DETAIL_BYTES_MAX]) for name, value in added.items())
+    return Message(dead_letter_topic(record.topic), record.key, record.value, (*record.headers, *headers))
+
+
+def resume_message(topic: str, group: str) -> Message:
+    """What a person writes to the dead letters of `topic` so that `group` goes on after its breaker tripped [C5]."""
+    return Message(dead_letter_topic(topic), group.encode(), b"", (("dlq_resume", group.encode()),))
+
+
+class TopicDeadLetters:
+    """Dead letters on Kafka. Letters of the last hour are counted from the topic at the start, so that a restart does
+    not clear the breaker; from then on this process counts its own.
+
+    `history` reads the last hour's records of all the dead letter topics of this group; it raises Unavailable.
+    """
+
+    def __init__(
+        self,
+        *,
+        sender: Sender,
+        history: Callable[[], Awaitable[Sequence[Record]]],
+        clock: Clock,
+        group: str,
+        per_hour_max: int = 50,
+    ) -> None:
+        self._sender = sender
+        self._history = history
+        self._clock = clock
+        self._group = group
+        self._per_hour_max = per_hour_max
+        self._buried_at_ms: deque[int] = deque(maxlen=per_hour_max + 1)
+        self._resumed_at_ms = -1  # broker time of the newest resumption that was seen
+        self._opened = False
+        self._tripped = False
+
+    async def open(self) -> None:
+        """Count what the topic tells of the last hour; the second time it does nothing. Raises Unavailable."""
+        if self._opened:
+            return
+        letters, self._resumed_at_ms = self._since_resumption(await self._history())
+        self._buried_at_ms.extend(letters)
+        self._tripped = len(letters) > self._per_hour_max
+        self._opened = True
+
+    async def send(self, letter: DeadLetter) -> None:
+        """Send and wait for the acknowledgement. Raises Unavailable."""
+        message = dead_letter_message(letter, self._group)
+        if await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S) != 1:
+            raise Unavailable("unavailable", "the dead letter was not acknowledged")
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        self._buried_at_ms.append(now_ms)
+        lately = [moment for moment in self._buried_at_ms if moment > now_ms - HOUR_MS]
+        self._tripped = self._tripped or len(lately) > self._per_hour_max
+
+    def tripped(self) -> bool:
+        """Whether more than the limit was buried within an hour, and nobody has resumed the group."""
+        return self._tripped
+
+    async def resumed(self) -> bool:
+        """Look for a resumption newer than the last one seen. Raises Unavailable."""
+        letters, resumed_at_ms = self._since_resumption(await self._history())
+        if resumed_at_ms <= self._resumed_at_ms:
+            return False
+        self._resumed_at_ms = resumed_at_ms
+        self._buried_at_ms.clear()
+        self._buried_at_ms.extend(letters)
+        self._tripped = len(letters) > self._per_hour_max
+        return not self._tripped
+
+    def _since_resumption(self, records: Sequence[Record]) -> tuple[list[int], int]:
+        """Broker times of the group's letters behind its newest resumption, in order, and that one's time, or -1."""
+        own = [record for record in records if record.header("dlq_resume") == self._group]
+        resumed_at_ms = max((record.timestamp_ms for record in own), default=-1)
+        letters = [record for record in records if record.header("dlq_group") == self._group]
+        return sorted(r.timestamp_ms for r in letters if r.timestamp_ms > resumed_at_ms), resumed_at_ms
+
+
+class NoDeadLetters:
+    """For topics whose records are only hints: a record that was given up on is counted by the runner, and dropped."""
+
+    async def open(self) -> None:
+        """Nothing to count."""
+
+    async def send(self, letter: DeadLetter) -> None:
+        """Drop it."""
+
+    def tripped(self) -> bool:
+        """Never."""
+        return False
+
+    async def resumed(self) -> bool:
+        """Never tripped."""
+        return True

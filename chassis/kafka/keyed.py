@@ -1,44 +1,28 @@
 """The keyed runner (writer, webhook, cache refresher): many keys in flight, each key in order [C1-C4]."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Collection
 
-from chassis.clock import Clock
+from chassis.backoff import Backoff
+from chassis.clock import Clock, sleep_until_stop
+from chassis.errors import Unavailable
+from chassis.kafka.codec import REPLAY_FOR
 from chassis.kafka.dlq import DeadLetters
-from chassis.kafka.record import Outcome, Record
+from chassis.kafka.gate import Gate
+from chassis.kafka.metrics import COMMIT_FAILURES, REBALANCES, RECORDS, LagMeter
+from chassis.kafka.record import Record, TopicPartition
 from chassis.kafka.source import Source
+from chassis.kafka.window import Window
+from chassis.kafka.work import Handler, KeyedPolicy, Work
 
-Handler = Callable[[Sequence[Record]], Awaitable[Sequence[Outcome]]]
-"""Handles a batch with at most one record of any key, and returns one outcome per record, in the same order.
+__all__ = ["Handler", "KeyedPolicy", "KeyedRunner", "SetReady"]
 
-Raises ServiceError of kind Unavailable or DeadlineExceeded (or TimeoutError, ConnectionError) when a dependency is
-away: nothing of the batch counts as an attempt [C1]. Any other exception: each record is tried again alone at once;
-one that raises again counts as `Rejected(type name, retry=True)` [C2]. Must be idempotent: every record may come again.
-The `traceparent` header of each record is the one of its `process` span; with a single record that span is current.
-"""
+logger = logging.getLogger(__name__)
 
 SetReady = Callable[[bool, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class KeyedPolicy:
-    """The knobs of a keyed runner. The defaults suit a writer of small records."""
-
-    batch_records_max: int = 100
-    lanes: int = 4  # handler calls at the same time
-    poll_records_max: int = 500
-    poll_timeout_s: float = 0.2
-    window_records_max: int = 10_000  # unfinished records per partition; then that partition pauses
-    bytes_max: int = 32 << 20  # unfinished bytes of all partitions; then all pause
-    commit_interval_s: float = 1.0
-    commit_timeout_s: float = 2.0
-    drain_s: float = 2.0  # at revoke and stop: how long work in flight may take to end
-    handler_timeout_s: float = 30.0  # a handler that takes longer counts as a dependency that hangs
-    retry_delays_s: tuple[float, ...] = (0.0, 5.0, 30.0)
-    probe_interval_s: float = 1.0  # how often a dependency that is away is asked, with one batch of one record
-    burial_retry_s: float = 1.0
-    tripped_check_s: float = 5.0
+_REOPEN = Backoff(first_s=0.2, cap_s=3.0)
+_POLL_TIMEOUT_MIN_S = 0.01
 
 
 class KeyedRunner:
@@ -60,8 +44,160 @@ class KeyedRunner:
         group: str,
         set_ready: SetReady,
     ) -> None:
-        raise NotImplementedError
+        self._source = source
+        self._dead_letters = dead_letters
+        self._policy = policy
+        self._clock = clock
+        self._group = group
+        self._set_ready = set_ready
+        self._window = Window(
+            records_max=policy.window_records_max, bytes_max=policy.bytes_max, retry_delays_s=policy.retry_delays_s
+        )
+        self._gate = Gate(batch_max=policy.batch_records_max, probe_interval_s=policy.probe_interval_s)
+        self._work = Work(
+            window=self._window,
+            gate=self._gate,
+            handler=handler,
+            dead_letters=dead_letters,
+            policy=policy,
+            clock=clock,
+            group=group,
+        )
+        self._lag = LagMeter(group)
+        self._committing = asyncio.Lock()
+        self._paused: frozenset[TopicPartition] = frozenset()
+        self._joined = False
+        self._told: str | None = None
+        self._next_round = 0.0
+        self._next_tripped_check = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set. Survives a broker that is away; raises only on a bug."""
-        raise NotImplementedError
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._policy.lanes):
+                tasks.create_task(self._work.lane(), name=f"{self._group} lane {number}")
+            attempt = 0
+            while not stop.is_set():
+                try:
+                    await self._consume(stop)
+                except Unavailable as error:
+                    self._tell(f"the broker is away: {error.message}")
+                    await sleep_until_stop(stop, _REOPEN.delay_s(attempt))
+                    attempt += 1
+            self._work.close()
+
+    async def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """From the source: these are ours."""
+        self._window.assign(partitions)
+        self._joined = True
+
+    async def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """From the source: drain, commit what is finished, forget. Ends within drain_s, 1 s and the commit's limit."""
+        REBALANCES.labels(self._group).inc()
+        self._joined = False
+        try:
+            await self._work.hold()
+            await self._commit()
+        finally:
+            self._window.revoke(partitions)
+            self._lag.forget(partitions)
+            self._paused -= set(partitions)
+            self._work.let_go()
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        try:
+            await self._dead_letters.open()
+            await self._source.open(self)
+            await self._poll(stop)
+        finally:
+            await self._leave()
+
+    async def _poll(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            records = await self._source.poll(
+                timeout_s=self._poll_timeout_s(), records_max=self._policy.poll_records_max
+            )
+            for record in records:
+                self._take_in(record)
+            self._work.wake()
+            self._set_pauses()
+            now = self._clock.monotonic()
+            if now >= self._next_round:
+                self._next_round = now + self._policy.commit_interval_s
+                await self._commit()
+                self._measure()
+                await self._look_at_breaker(now)
+                self._tell(self._why_not_ready())
+
+    def _take_in(self, record: Record) -> None:
+        wanted_by = record.header(REPLAY_FOR)
+        skip = wanted_by is not None and wanted_by != self._group
+        if self._window.add(record, skip=skip) and skip:
+            RECORDS.labels(self._group, record.topic, "skipped").inc()
+
+    def _poll_timeout_s(self) -> float:
+        """Until the next retry or probe is due, within bounds: polling goes on also when nothing comes."""
+        due = [moment for moment in (self._window.next_due(), self._gate.next_probe()) if moment is not None]
+        wait_s = min(due) - self._clock.monotonic() if due else self._policy.poll_timeout_s
+        return min(self._policy.poll_timeout_s, max(_POLL_TIMEOUT_MIN_S, wait_s))
+
+    def _set_pauses(self) -> None:
+        closed = self._gate.away or self._dead_letters.tripped()
+        wanted = frozenset(self._window.partitions) if closed else self._window.full()
+        self._source.pause(wanted - self._paused)
+        self._source.resume(self._paused - wanted)
+        self._paused = wanted
+
+    async def _commit(self) -> None:
+        """Commit the low watermarks. A commit that fails means redelivery, not harm: the next one repairs it."""
+        async with self._committing:
+            position = self._window.progress()
+            if not position:
+                return
+            try:
+                async with asyncio.timeout(self._policy.commit_timeout_s):
+                    await self._source.commit(position)
+            except (Unavailable, TimeoutError) as error:
+                COMMIT_FAILURES.labels(self._group).inc()
+                logger.info("commit failed: %s", error)
+                return
+            self._window.committed(position)
+
+    def _measure(self) -> None:
+        now_s = self._clock.now().timestamp()
+        for partition in self._window.partitions:
+            oldest, watermark = self._window.oldest(partition), self._window.watermark(partition)
+            self._lag.update(
+                partition,
+                oldest_ms=None if oldest is None else oldest.timestamp_ms,
+                position=self._source.position(partition) if watermark is None else watermark,
+                end=self._source.end_offset(partition),
+                now_s=now_s,
+            )
+
+    async def _look_at_breaker(self, now: float) -> None:
+        if not self._dead_letters.tripped() or now < self._next_tripped_check:
+            return
+        self._next_tripped_check = now + self._policy.tripped_check_s
+        try:
+            if await self._dead_letters.resumed():
+                logger.warning("a person has resumed group %s", self._group)
+        except Unavailable as error:
+            logger.info("cannot see whether the group was resumed: %s", error)
+
+    def _why_not_ready(self) -> str:
+        if self._dead_letters.tripped():
+            return f"too many dead letters in an hour; look at them, then: linkmesh dlq resume {self._group}"
+        if self._gate.away:
+            return "a dependency is away"
+        return "" if self._joined else "joining the group"
+
+    def _tell(self, why_not: str) -> None:
+        if why_not != self._told:
+            self._told = why_not
+            self._set_ready(not why_not, why_not)
+
+    async def _leave(self) -> None:
+        """Drain, commit, close the source; also after it has broken, when the commit will fail."""
+        await self.revoked(list(self._window.partitions))
+        await self._source.close()

@@ -18,7 +18,7 @@ from chassis.kafka.tracing import end_sends, start_sends
 
 logger = logging.getLogger(__name__)
 
-MESSAGE_BYTES_MAX = 1 << 20  # the broker's own default, message.max.bytes, leaves 12 bytes more
+MESSAGE_BYTES_MAX = 1_000_000  # the broker's own limit is 1 048 588; the rest is for what a dead letter adds
 _ENVELOPE_BYTES = 512  # more than a record batch of one record adds
 _REQUEST_TIMEOUT_MS = 10_000
 _BATCH_BYTES = 128 << 10
@@ -52,8 +52,16 @@ class Producer:
     """
 
     def __init__(
-        self, bootstrap: str, *, client_id: str, clock: Clock, linger_ms: int = 5, compression: str | None = None
+        self,
+        bootstrap: str,
+        *,
+        client_id: str,
+        clock: Clock,
+        linger_ms: int = 5,
+        compression: str | None = None,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
+        self._message_bytes_max = message_bytes_max
         self._clock = clock
         self._state = ProducerState.CLOSED
         self._opening = asyncio.Lock()
@@ -66,7 +74,7 @@ class Producer:
             linger_ms=linger_ms,
             compression_type=compression,
             max_batch_size=_BATCH_BYTES,
-            max_request_size=MESSAGE_BYTES_MAX + _ENVELOPE_BYTES,
+            max_request_size=message_bytes_max + _ENVELOPE_BYTES,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             retry_backoff_ms=50,
         )
@@ -107,11 +115,11 @@ class Producer:
         sent later, and the caller resumes at the first unacknowledged message (it may have arrived: at least once).
         Connecting, and waiting for a broker that is away, happen inside `timeout_s` seconds; the call returns
         within it (plus at most one second of clearing up). Calls may run side by side; order is kept inside a call.
-        Raises ValueError when a message is larger than 1 MiB; nothing was sent then.
+        Raises ValueError when a message is larger than 1 000 000 bytes; nothing was sent then.
         """
         for message in messages:
-            if _size(message) > MESSAGE_BYTES_MAX:
-                raise ValueError(f"a message for {message.topic} is larger than {MESSAGE_BYTES_MAX} bytes")
+            if _size(message) > self._message_bytes_max:
+                raise ValueError(f"a message for {message.topic} is larger than {self._message_bytes_max} bytes")
         sent, spans = start_sends(messages)
         acknowledged = 0
         try:

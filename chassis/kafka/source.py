@@ -60,3 +60,7 @@ class Source(Protocol):
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The offset behind the newest record the broker told of, or None while unknown."""
         ...
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset of the next record that `poll` will return, or None while unknown."""
+        ...

@@ -127,6 +127,16 @@ class KafkaSource:
         end: int | None = self._opened().highwater(held[0]) if held else None
         return end
 
+    def position(self, partition: TopicPartition) -> int | None:
+        """Where the consumer stands; unknown until the committed offset has been read."""
+        held = self._held([partition])
+        if not held:
+            return None
+        # The public `position()` waits, without a limit, for what is not known yet.
+        state = self._opened()._subscription.subscription.assignment.state_value(held[0])  # noqa: SLF001 (see above)
+        known: int | None = state.position if state.has_valid_position else None
+        return known
+
     def _make(self) -> AIOKafkaConsumer:
         wanted = self._subscription
         return AIOKafkaConsumer(
