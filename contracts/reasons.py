@@ -30,6 +30,7 @@ class Reason(Enum):
     IDEMPOTENCY_KEY_REUSED = ("idempotency_key_reused", 422, "The idempotency key was used with another body")
     ENDPOINT_LIMIT = ("endpoint_limit", 422, "The account has all the endpoints it may have")
     RATE_LIMITED = ("rate_limited", 429, "Too many requests")
+    HEADERS_TOO_LARGE = ("headers_too_large", 431, "The request's headers are too large")
     LINK_BLOCKED = ("link_blocked", 451, "The link was taken down")
     INTERNAL = ("internal", 500, "Something went wrong on our side")
     UNAVAILABLE = ("unavailable", 503, "Not available for the moment")

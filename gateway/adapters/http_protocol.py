@@ -1,0 +1,108 @@
+"""HTTP off the wire, with the limits that uvicorn's fast parser does not have.
+
+A header block of more than 16 KiB is 431, one that has not arrived after ten seconds ends the connection, and what is
+no HTTP is 400; all in the form of our errors.
+"""
+
+import asyncio
+import json
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from contracts.reasons import Reason
+from gateway.domain.problems import MEDIA_TYPE, Problem, body_of
+
+HEADER_BYTES_MAX = 16 << 10
+_HEADERS_TIMEOUT_S = 10.0
+_LINE_BYTES = 4  # ": " and the end of a line
+_PHRASES = {400: "Bad Request", 431: "Request Header Fields Too Large"}
+
+
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    _in_headers = False
+    _header_bytes = 0  # as parsed, exact
+    _raw_bytes = 0  # as received, for a header that never ends and is therefore never parsed
+    _timer: asyncio.TimerHandle | None = None
+    _reason = Reason.MALFORMED_REQUEST
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Somebody is there; the first headers must follow."""
+        super().connection_made(transport)
+        self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser."""
+        continued = self._in_headers
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if not self._in_headers:
+            self._stop_waiting()
+            return
+        self._raw_bytes = self._raw_bytes + len(data) if continued else 0
+        if self._raw_bytes > HEADER_BYTES_MAX:
+            self._refuse(Reason.HEADERS_TOO_LARGE)
+        elif self._timer is None:
+            self._wait_for_headers()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_headers = True
+        self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's target."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer."""
+        self._count(len(name) + len(value) + _LINE_BYTES)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The request can be answered."""
+        self._in_headers = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls when the parser, or one of the methods above, gave up."""
+        self._refuse(self._reason, msg)
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_BYTES_MAX:
+            self._reason = Reason.HEADERS_TOO_LARGE
+            raise ValueError("the header block is too large")  # ends the parser, which leads to send_400_response
+
+    def _refuse(self, reason: Reason, detail: str = "") -> None:
+        self._stop_waiting()
+        problem = Problem(reason, "" if reason is Reason.HEADERS_TOO_LARGE else detail)
+        body = json.dumps(body_of(problem, "")).encode()
+        head = (
+            f"HTTP/1.1 {reason.http_status} {_PHRASES[reason.http_status]}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _wait_for_headers(self) -> None:
+        self._timer = self.loop.call_later(_HEADERS_TIMEOUT_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,24 @@
+"""What the gateway is told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.config import ProcessConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(ProcessConfig):
+    """One field per knob, the reason beside it."""
+
+    http_port: int = 8080  # the public face
+    public_url: str = "http://127.0.0.1:8080"  # what short_url begins with; a proxy in front has another address
+    kafka: str  # bootstrap servers; clicks go there
+    redis: str  # the values of links, read only
+    link_service: str  # host:port of the peers
+    analytics: str
+    webhook: str
+    audit: str
+    visitor_key_file: Path | None = None  # 32 bytes in hex, the same in all instances: a visitor counts once
+    trusted_proxies: int = 0  # entries of X-Forwarded-For that our own proxies wrote; 0: the peer is the client
+    country_header: str = ""  # header in which a trusted proxy states the country; empty: unknown
+    click_queue_max: int = 65_536  # clicks held while Kafka is away, about 30 MB; more are dropped and counted

@@ -1,0 +1,1 @@
+"""HTTP: what is asked, who answers, and how the answer looks."""

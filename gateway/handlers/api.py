@@ -1,0 +1,144 @@
+"""The REST API: FastAPI with our errors, our documentation page, and nothing of its own on the wire."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from chassis.clock import Clock
+from chassis.errors import ServiceError
+from chassis.telemetry import current_trace_id
+from contracts.reasons import Reason
+from gateway.domain.problems import MEDIA_TYPE, FieldProblem, Problem
+from gateway.handlers.access import authenticate_by
+from gateway.handlers.answers import INTERNAL, Answer, problem_answer, problem_of
+from gateway.handlers.audit import audit_router
+from gateway.handlers.links import links_router
+from gateway.handlers.models import ProblemBody
+from gateway.handlers.webhooks import webhooks_router
+from gateway.ports import Keys, Resolver
+
+if TYPE_CHECKING:  # these classes exist for type checkers only
+    from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
+    from shortener.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
+    from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
+    from shortener.webhook.v1.webhook_service_pb2_grpc import WebhookServiceAsyncStub
+
+VERSION = "1"
+_ERRORS_SHOWN_MAX = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """The other processes, each by its generated client."""
+
+    links: "LinkServiceAsyncStub"
+    analytics: "AnalyticsServiceAsyncStub"
+    webhooks: "WebhookServiceAsyncStub"
+    audit: "AuditServiceAsyncStub"
+
+
+def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, clock: Clock) -> FastAPI:
+    """The app that answers /api and /openapi.json."""
+    app = FastAPI(
+        title="Linkmesh",
+        version=VERSION,
+        docs_url=None,  # FastAPI's page loads its scripts from elsewhere; ours does not
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={"default": {"model": ProblemBody, "description": "A problem", "content": {MEDIA_TYPE: {}}}},
+        # Spans and metrics are ours (gateway/handlers/front.py); FastAPI's own would record messages of exceptions.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    authenticated = Depends(authenticate_by(keys))
+    app.include_router(
+        links_router(
+            links=peers.links,
+            analytics=peers.analytics,
+            resolver=resolver,
+            authenticated=authenticated,
+            public_url=public_url,
+            clock=clock,
+        )
+    )
+    app.include_router(webhooks_router(webhooks=peers.webhooks, authenticated=authenticated))
+    app.include_router(audit_router(audit=peers.audit, authenticated=authenticated))
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_unexpected)
+    return app
+
+
+async def _on_service_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError), "registered for these"
+    return _tell(problem_of(error))
+
+
+async def _on_validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError), "registered for these"
+    return _tell(validation_problem(error.errors()))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for these"
+    match error.status_code:
+        case 404:
+            return _tell(Problem(Reason.NOT_FOUND))
+        case 405:
+            return _tell(Problem(Reason.METHOD_NOT_ALLOWED, allow=_methods(request)))
+        case _:
+            return _tell(Problem(Reason.MALFORMED_REQUEST, "The body cannot be read as JSON."))
+
+
+async def _on_unexpected(_request: Request, _error: Exception) -> Response:
+    return _tell(INTERNAL)  # Starlette raises it again behind this answer; the front logs it there
+
+
+def validation_problem(errors: Sequence[dict[str, object]]) -> Problem:
+    """What FastAPI found wrong with a request. Values are not repeated: they may be secrets."""
+    if any(item["type"] == "json_invalid" for item in errors):
+        return Problem(Reason.MALFORMED_REQUEST, "The body is not valid JSON.")
+    fields: list[FieldProblem] = []
+    for item in errors[:_ERRORS_SHOWN_MAX]:
+        location = item["loc"]
+        path = [str(part) for part in location] if isinstance(location, tuple | list) else [str(location)]
+        if path == ["body"]:
+            return Problem(Reason.MALFORMED_REQUEST, "Send a JSON object, as Content-Type: application/json.")
+        fields.append(FieldProblem(".".join(path[1:]), _sentence(str(item["msg"]))))
+    return Problem(Reason.INVALID_FIELD, "See errors for the fields that are not valid.", tuple(fields))
+
+
+def _sentence(message: str) -> str:
+    plain = message.removeprefix("Value error, ")
+    return plain[:1].upper() + plain[1:] + ("" if plain.endswith(".") else ".")
+
+
+def _methods(request: Request) -> tuple[str, ...]:
+    """The methods that the path does have, over all routes (Starlette names only those of the first)."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return tuple(sorted(found))
+
+
+def _tell(problem: Problem) -> Response:
+    return response_of(problem_answer(problem, current_trace_id()))
+
+
+def response_of(answer: Answer) -> Response:
+    """An answer as Starlette's."""
+    response = Response(answer.body, answer.status)
+    response.raw_headers = list(answer.headers)
+    return response

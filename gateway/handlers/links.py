@@ -1,0 +1,132 @@
+"""/api/links: create, read, delete, count."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import JSONResponse
+
+from chassis.auth import Principal, principal_to_message
+from chassis.clock import Clock
+from chassis.errors import Aborted, InvalidArgument, NotFound
+from contracts.codes import is_possible_code
+from contracts.link import link_key
+from contracts.link_codec import link_from_message, timestamp
+from contracts.reasons import Reason
+from gateway.domain.requests import Stale, etag, expected_version, stats_range
+from gateway.handlers.access import Authenticated
+from gateway.handlers.models import LinkBody, Moment, NewLink, StatsBody
+from gateway.handlers.shapes import link_json, stats_json
+from gateway.ports import Resolver
+from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
+from shortener.link.v1 import link_pb2
+from shortener.link.v1 import link_service_pb2 as link_service_pb
+
+if TYPE_CHECKING:  # these classes exist for type checkers only
+    from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
+    from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
+
+MUTATION_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 1.0
+_GRANULARITIES = {"hour": analytics_pb.GRANULARITY_HOUR, "day": analytics_pb.GRANULARITY_DAY}
+
+
+def links_router(
+    *,
+    links: "LinkServiceAsyncStub",
+    analytics: "AnalyticsServiceAsyncStub",
+    resolver: Resolver,
+    authenticated: Authenticated,
+    public_url: str,
+    clock: Clock,
+) -> APIRouter:
+    """The routes of links."""
+    router = APIRouter(prefix="/api/links", tags=["links"])
+
+    def answer(message: link_pb2.Link, status: int) -> JSONResponse:
+        link = link_from_message(message)
+        headers = {"etag": etag(link.version)}
+        if status == 201:
+            headers["location"] = f"/api/links/{link.short_code}"
+        return JSONResponse(link_json(link, public_url=public_url, now=clock.now()), status, headers)
+
+    @router.post("", status_code=201, response_model=LinkBody, summary="Make a link")
+    async def create(body: NewLink, principal: Principal = authenticated) -> Response:
+        """Durable when it answers."""
+        response = await links.CreateLink(_create_request(body, principal), timeout=MUTATION_TIMEOUT_S)
+        resolver.forget(link_key(response.link.short_code))
+        return answer(response.link, 201)
+
+    @router.get("/{code}", response_model=LinkBody, summary="A link as its owner sees it, deleted ones included")
+    async def read(code: str, principal: Principal = authenticated) -> Response:
+        """With `ETag: "<version>"`."""
+        request = link_service_pb.GetLinkRequest(principal=principal_to_message(principal), short_code=_existing(code))
+        response = await links.GetLink(request, timeout=READ_TIMEOUT_S)
+        return answer(response.link, 200)
+
+    @router.delete("/{code}", status_code=204, summary="End a link: its code answers 410 from now on")
+    async def delete(
+        code: str, if_match: Annotated[str, Header()] = "", principal: Principal = authenticated
+    ) -> Response:
+        """The same answer for a link that was deleted before."""
+        request = link_service_pb.DeleteLinkRequest(
+            principal=principal_to_message(principal), short_code=_existing(code), if_version=_version(if_match)
+        )
+        try:
+            await links.DeleteLink(request, timeout=MUTATION_TIMEOUT_S)
+        finally:  # also when the outcome is unknown
+            resolver.forget(link_key(code))
+        return Response(status_code=204)
+
+    @router.get("/{code}/stats", response_model=StatsBody, summary="Clicks of a link, the present included")
+    async def stats(
+        code: str,
+        start: Annotated[Moment | None, Query(alias="from")] = None,
+        end: Annotated[Moment | None, Query(alias="to")] = None,
+        granularity: Literal["hour", "day"] = "day",
+        principal: Principal = authenticated,
+    ) -> Response:
+        """`from` (30 days before `to`), `to` (now) in RFC 3339, at most 92 days apart."""
+        try:
+            wanted = stats_range(start, end, clock.now())
+        except ValueError as exc:
+            raise InvalidArgument(Reason.INVALID_FIELD.code, str(exc)) from exc
+        request = analytics_pb.GetClickStatsRequest(
+            principal=principal_to_message(principal),
+            short_code=_existing(code),
+            until=timestamp(wanted.end),
+            granularity=_GRANULARITIES[granularity],
+        )
+        getattr(request, "from").CopyFrom(timestamp(wanted.start))  # a keyword of Python
+        return JSONResponse(stats_json(await analytics.GetClickStats(request, timeout=READ_TIMEOUT_S)))
+
+    return router
+
+
+def _create_request(body: NewLink, principal: Principal) -> link_service_pb.CreateLinkRequest:
+    return link_service_pb.CreateLinkRequest(
+        principal=principal_to_message(principal),
+        long_url=body.long_url,
+        custom_code=body.custom_code or "",
+        expires_at=timestamp(body.expires_at) if body.expires_at else None,
+        starts_at=timestamp(body.starts_at) if body.starts_at else None,
+        redirect_status=body.redirect_status or 0,
+        title=body.title or "",
+        tags=body.tags,
+    )
+
+
+def _existing(code: str) -> str:
+    """The code, if any link can have it."""
+    if not is_possible_code(code):
+        raise NotFound(Reason.LINK_NOT_FOUND.code, "There is no such link.")
+    return code
+
+
+def _version(if_match: str) -> int:
+    try:
+        version = expected_version(if_match)
+    except ValueError as exc:
+        raise InvalidArgument(Reason.MALFORMED_REQUEST.code, str(exc)) from exc
+    if isinstance(version, Stale):
+        raise Aborted(Reason.VERSION_CONFLICT.code, "The link has no such version.")
+    return version

@@ -1,0 +1,109 @@
+"""Protobuf answers of the other processes as the JSON of the API."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from contracts.link import Link
+from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
+from shortener.audit.v1 import audit_service_pb2 as audit_pb
+from shortener.webhook.v1 import webhook_service_pb2 as webhook_pb
+
+Json = dict[str, object]
+_DELIVERY_STATES = {
+    webhook_pb.DELIVERY_STATE_PENDING: "pending",
+    webhook_pb.DELIVERY_STATE_DELIVERED: "delivered",
+    webhook_pb.DELIVERY_STATE_FAILED: "failed",
+}
+
+
+def link_json(link: Link, *, public_url: str, now: datetime) -> Json:
+    """A link as its owner sees it at that moment."""
+    return {
+        "short_code": link.short_code,
+        "short_url": f"{public_url}/{link.short_code}",
+        "long_url": link.long_url,
+        "user_id": link.user_id,
+        "is_custom": link.is_custom,
+        "version": link.version,
+        "state": link.state_at(now).value,
+        "created_at": time_text(link.created_at),
+        "updated_at": time_text(link.updated_at),
+        "deleted_at": time_text(link.deleted_at),
+        "expires_at": time_text(link.expires_at),
+        "starts_at": time_text(link.starts_at),
+        "redirect_status": link.redirect_status,
+        "title": link.title,
+        "tags": list(link.tags),
+    }
+
+
+def stats_json(stats: analytics_pb.GetClickStatsResponse) -> Json:
+    """The clicks of a link. Nothing is grouped yet, so there are no groups."""
+    return {
+        "short_code": stats.short_code,
+        "counted_until": _time(stats.counted_until),
+        "clicks": {"total": stats.clicks.total, "human": stats.clicks.human, "bot": stats.clicks.bot},
+        "prefetches": stats.prefetches,
+        "unique_visitors": stats.unique_visitors,
+        "series": [
+            {"start": _time(point.start), "clicks": point.clicks, "unique_visitors": point.unique_visitors}
+            for point in stats.series
+        ],
+        "groups": [],
+    }
+
+
+def endpoint_json(endpoint: webhook_pb.Endpoint) -> Json:
+    """A webhook endpoint, without its secret."""
+    return {
+        "endpoint_id": endpoint.endpoint_id,
+        "user_id": endpoint.user_id,
+        "url": endpoint.url,
+        "event_types": list(endpoint.event_types),
+        "enabled": endpoint.enabled,
+        "created_at": _time(endpoint.created_at),
+    }
+
+
+def delivery_json(delivery: webhook_pb.Delivery) -> Json:
+    """A delivery."""
+    return {
+        "endpoint_id": delivery.endpoint_id,
+        "event_id": delivery.event_id,
+        "event_type": delivery.event_type,
+        "short_code": delivery.short_code,
+        "state": _DELIVERY_STATES.get(delivery.state, "pending"),
+        "attempts": delivery.attempts,
+        "last_status": delivery.last_status or None,
+        "last_error": delivery.last_error,
+        "next_attempt_at": _time(delivery.next_attempt_at),
+    }
+
+
+def audit_entry_json(entry: audit_pb.AuditEntry) -> Json:
+    """An entry of the audit log."""
+    leaf = entry.leaf
+    return {
+        "leaf_index": entry.leaf_index,
+        "topic": leaf.topic,
+        "partition": leaf.partition,
+        "offset": leaf.offset,
+        "recorded_at": _time(leaf.recorded_at),
+        "event_id": leaf.event_id,
+        "event_type": leaf.event_type,
+        "commitment": leaf.commitment.hex(),
+        "short_code": entry.short_code,
+        "version": entry.version,
+        "user_id": entry.user_id,
+    }
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _time(message: Timestamp) -> str | None:
+    """A timestamp as text; one that was not set is none."""
+    return time_text(message.ToDatetime(tzinfo=UTC)) if message.ByteSize() else None

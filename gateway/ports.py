@@ -1,0 +1,60 @@
+"""What the gateway needs of the world, and what it may expect."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from chassis.auth import Principal
+from contracts.link import Link, LinkKey
+from gateway.domain.clicks import Click
+
+
+class LinkCache(Protocol):
+    """The values of links in Redis. Reading is safe to repeat."""
+
+    async def get(self, key: LinkKey) -> Link | None:
+        """The newest acknowledged version; None: absent, or not readable. At most 50 ms, and at once while it is away.
+
+        Raises:
+            Unavailable: no answer in time, or not asked because there was none a moment ago [R7].
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What link_service said. `link` None: there is no such link. `unconfirmed`: Redis could not vouch for it [L4]."""
+
+    link: Link | None
+    unconfirmed: bool = False
+
+
+class Resolver(Protocol):
+    """link_service's answer for a code that Redis has not. Safe to repeat."""
+
+    async def resolve(self, key: LinkKey) -> Resolved:
+        """Where a code leads; at most 300 ms. Callers that ask at nearly the same time may share one answer.
+
+        Raises:
+            ServiceError: no answer in time, or no answer that is safe to give.
+        """
+
+    def forget(self, key: LinkKey) -> None:
+        """From now on nobody joins a flight that is under way: a mutation has been acknowledged since it began."""
+
+
+class ClickSink(Protocol):
+    """Takes clicks; sends them at least once, in order for each link, as long as the process lives."""
+
+    def put(self, click: Click) -> bool:
+        """Takes a click, without waiting. False: no room, it was dropped and counted."""
+
+
+class Keys(Protocol):
+    """Whom API keys stand for."""
+
+    async def verify(self, key: str) -> Principal:
+        """The principal of a key. An answer may be up to 1 s old. At most 1 s.
+
+        Raises:
+            Unauthenticated: no such key.
+            Unavailable: nobody can tell now.
+        """
