@@ -4,11 +4,12 @@ Attributes are short because DynamoDB bills their names; codecs of rows stand wi
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from contracts.link import LinkKey, UserId
 
 META = "META"
+KEY = "KEY"  # sort key of an account's leaf key in table audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +96,28 @@ def endpoints_pk(user_id: UserId) -> str:
 def deliveries_pk(endpoint_id: str) -> str:
     """Partition key of an endpoint's deliveries; the sort key is the event id."""
     return f"D#{endpoint_id}"
+
+
+def audit_log_pk(log: str) -> str:
+    """Partition key of the leaf key (sort key KEY) that a log has for records without an account."""
+    return f"P#{log}"
+
+
+def audit_link_pk(key: LinkKey) -> str:
+    """Partition key of the audit entries of a link."""
+    return f"C#{key}"
+
+
+def audit_place_sk(partition: int, offset: int) -> str:
+    """Sort key of an audit entry of a link; sorts as the records stand in their partition."""
+    return f"{partition:05d}#{offset:019d}"
+
+
+def audit_account_sk(at: datetime, partition: int, offset: int) -> str:
+    """Sort key of an audit entry of an account (its partition key is account_pk); sorts by the event's time."""
+    return f"{at.astimezone(UTC).isoformat(timespec='microseconds')}#{audit_place_sk(partition, offset)}"
+
+
+def due_pk(bucket: int) -> str:
+    """Partition key of index due: one bucket of the deliveries that wait for an attempt."""
+    return f"due#{bucket}"

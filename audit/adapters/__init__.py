@@ -1,0 +1,1 @@
+"""Boundary out: files for the logs, DynamoDB for keys and index."""
