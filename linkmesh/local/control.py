@@ -85,6 +85,8 @@ class ControlServer:
                 system.stop_asked.set()
             case "kill":
                 system.kill(name)
+            case "kill-and-hold":
+                system.kill(name, stay_down=True)
             case "pause":
                 system.pause(name)
             case "resume":

@@ -44,7 +44,7 @@ class LocalSystem:
         self.dev: Development | None = None
         self._report = report
         self._progress = progress or Silent()
-        self._ready = False
+        self.ready = False  # whether entering is over
         self._watches: dict[str, Watch] = {}
         self._context: AbstractAsyncContextManager[None] | None = None
 
@@ -133,8 +133,19 @@ class LocalSystem:
         ]
 
     def about(self) -> dict[str, object]:
-        """Return what does not change while it runs, and whether all of it is up: for `linkmesh status`."""
-        return {"pid": os.getpid(), "ready": self._ready, "addresses": dict(self._addresses())}
+        """Return what a person is told at the start, and `linkmesh status` any time."""
+        told: dict[str, object] = {"pid": os.getpid(), "ready": self.ready, "addresses": self._addresses()}
+        if self.dev is not None:
+            told |= {"api_key": self.dev.api_key, "demo_code": self.dev.demo_code}
+            if self.dev.demo_trace_id:
+                page = f"http://127.0.0.1:{self.options.ports['zipkin']}/zipkin/traces/"
+                told["demo_trace"] = page + self.dev.demo_trace_id
+        return told
+
+    def kill_all(self) -> None:
+        """kill -9 everything, at once."""
+        for watch in reversed(self._watches.values()):
+            watch.hold_killed()
 
     def _watch(self, name: str) -> Watch:
         if name not in self._watches:
@@ -159,7 +170,7 @@ class LocalSystem:
             await stack.enter_async_context(_running(self._watches.values()))
             if self.options.seed and self.options.services:
                 self.dev = await prepare_development(self.options, self.collector)
-            self._ready = True
+            self.ready = True
             yield
 
     def _clear_away(self) -> None:

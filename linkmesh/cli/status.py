@@ -1,0 +1,63 @@
+"""`linkmesh status` and `linkmesh logs`: what runs, and what it says."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from linkmesh.cli.terminal import NOT_FOUND, STATE_FOLDER, Json, State, fail, running_state, say, show, table
+
+_READ_BYTES_MAX = 4 << 20
+
+
+def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
+    """Show every engine and service: state, process, restarts, memory. Exit 3 when nothing runs."""
+    from linkmesh.local.control import ask
+
+    about = ask(running_state(state), "status")
+    members = about["members"]
+    assert isinstance(members, list), "see control.py"
+    for member in members:
+        member["memory_mb"] = _memory_mb(member["pid"])
+
+    def text() -> str:
+        rows = [("name", "state", "pid", "restarts", "memory")]
+        rows += [
+            (m["name"], m["state"], str(m["pid"] or "-"), str(m["restarts"]), f"{m['memory_mb']} MB") for m in members
+        ]
+        total = sum(m["memory_mb"] for m in members)
+        return f"{table(rows)}\n{'ready' if about['ready'] else 'not ready yet'}, {total} MB in all"
+
+    show(about, text, as_json=as_json)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="A service or engine: gateway, kafka …")],
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    state: State = STATE_FOLDER,
+) -> None:
+    """Print what a process wrote."""
+    folder = running_state(state) / "logs"
+    path = folder / f"{name}.log"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.log")))
+        fail(f"there is no log of {name}", f"one of: {known}" if known else "start it: linkmesh up", NOT_FOUND)
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - _READ_BYTES_MAX))
+        for line in log.read().decode(errors="replace").splitlines()[-lines:]:
+            say(line)
+        while follow:
+            if fresh := log.read().decode(errors="replace"):
+                typer.echo(fresh, nl=False)
+            time.sleep(0.2)
+
+
+def _memory_mb(pid: int | None) -> int:
+    """Return a process's resident memory."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss / 1e6) if pid else 0
+    except psutil.Error:
+        return 0
