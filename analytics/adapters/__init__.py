@@ -1,0 +1,1 @@
+"""The boundary out: one file for what is kept where."""

@@ -1,0 +1,1 @@
+"""The boundary in: records of clicks, and questions about their counts."""
