@@ -11,6 +11,8 @@ from redis.backoff import NoBackoff
 from chassis.errors import Unavailable
 
 Redis = redis_asyncio.Redis
+# Error replies that are about the server's state, not about the command: nothing was done, and later it will be.
+_AWAY = ("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "UNBLOCKED", "BUSY ", "OOM ", "READONLY ")
 
 
 @contextlib.asynccontextmanager
@@ -33,12 +35,12 @@ def redis_errors() -> Iterator[None]:
     """Turns what Redis or the way to it raises into Unavailable; other error replies pass, the caller knows them.
 
     Raises:
-        Unavailable: refused, hung, loading, or out of memory.
+        Unavailable: refused, hung, loading, out of memory, or in a state in which it takes no writes.
     """
     try:
         yield
     except exceptions.ResponseError as exc:
-        if isinstance(exc, exceptions.OutOfMemoryError | exceptions.ReadOnlyError):
+        if isinstance(exc, exceptions.OutOfMemoryError | exceptions.ReadOnlyError) or str(exc).startswith(_AWAY):
             raise Unavailable("unavailable", "Redis takes no writes.", retry_after_s=1) from exc
         raise
     except (exceptions.RedisError, OSError, TimeoutError) as exc:

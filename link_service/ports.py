@@ -1,19 +1,20 @@
 """What link_service needs of the world: each port with its delivery and its errors.
 
-Every call ends within a deadline of its adapter's, and raises Unavailable when the other side is away, hung or throttled;
-what a call that changes something has done is then not known, unless the port says otherwise.
+Every call ends within a deadline of its adapter's, and raises Unavailable when the other side is away, hung or
+throttled; what a call that changes something has done is then not known, unless the port says otherwise.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NewType, Protocol
 
 from chassis.auth import Plan
 from contracts.cache import LEASE_MS, LeaseToken, Mutation
 from contracts.link import EventId, Link, LinkKey, UserId
 from contracts.link_rows import Reservation
 from link_service.domain.ids import IdBlock
+from link_service.domain.intents import Intent
 
 
 class LinkTable(Protocol):
@@ -63,7 +64,7 @@ class CacheServer(Protocol):
         ...
 
     async def oldest_in_outbox(self, key: LinkKey) -> datetime | None:
-        """When, by Redis' clock, the oldest event entered the outbox stream of this link's bucket; None: it is empty."""
+        """When, by Redis' clock, the oldest event in this link's outbox stream entered it; None: it is empty."""
         ...
 
 
@@ -101,6 +102,22 @@ class Accounts(Protocol):
 
     async def find_key(self, key_hash: str) -> tuple[StoredKey, Plan] | None:
         """The key of a hash and the plan of its account, by consistent reads. Safe to repeat."""
+        ...
+
+
+class Intents(Protocol):
+    """What idempotency keys stand for, in Redis, for 24 h [I1]. A key is a client's, under its account.
+
+    Raises (every call):
+        Unavailable: Redis is away or hangs; reason `unavailable`, since nothing of the mutation itself was done.
+    """
+
+    async def begin(self, user_id: UserId, idempotency_key: str, intent: Intent) -> Intent:
+        """Stores the intent if there is none; the one that is stored then. Safe to repeat."""
+        ...
+
+    async def swap(self, user_id: UserId, idempotency_key: str, *, old: Intent, new: Intent) -> Intent | None:
+        """Replaces exactly `old` by `new`; the one that is stored then, None if it has expired."""
         ...
 
 
@@ -199,12 +216,15 @@ class LinkCache(Protocol):
         ...
 
 
+Position = NewType("Position", tuple[int, int])  # ms of Redis' clock when the entry was added, sequence number
+
+
 @dataclass(frozen=True, slots=True)
 class QueuedEntry:
     """An entry of one of the outbox streams, as it stands there; `position` orders the entries of a bucket."""
 
     bucket: int
-    position: tuple[int, int]  # milliseconds of Redis' clock when it was added, sequence number
+    position: Position
     data: bytes
 
 
@@ -228,7 +248,7 @@ class Outbox(Protocol):
         first one, and may then be empty."""
         ...
 
-    async def trim(self, through: Mapping[int, tuple[int, int]]) -> None:
+    async def trim(self, through: Mapping[int, Position]) -> None:
         """Removes, per bucket, every entry up to and including this position; nothing behind it."""
         ...
 
@@ -248,3 +268,15 @@ class OutboxDepth:
     entries: int
     size_bytes: int  # Redis' own estimate of its memory
     oldest_age_s: float  # of the oldest entry, by Redis' clock; 0 when empty
+
+
+class CacheFitness(Protocol):
+    """Whether Redis may be trusted with acknowledgements [R6].
+
+    Raises:
+        Unavailable: Redis is away or hangs.
+    """
+
+    async def problem(self) -> str | None:
+        """Why it may not, as a sentence; None: it may. Loads the Function library where it is missing."""
+        ...

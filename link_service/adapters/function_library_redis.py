@@ -1,0 +1,81 @@
+"""Loading the Function library, and checking that Redis is as durable as an acknowledgement says [R6]."""
+
+from importlib import resources
+
+from redis.exceptions import ResponseError
+
+from chassis.redis import Redis, redis_errors
+from contracts.cache import LIBRARY, LIBRARY_FILE, FunctionCall, reply_of
+from link_service.adapters.redis_line import RedisLine
+
+_WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+
+class FunctionLibrary:
+    """The library on one Redis master; only link_service loads it."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._body = resources.files("contracts").joinpath(LIBRARY_FILE).read_text("utf-8")
+
+    async def call(self, line: RedisLine, call: FunctionCall) -> tuple[str, bytes]:
+        """The word and the value of a Function's reply. A Redis that was emptied or replaced gets the library first.
+
+        Raises:
+            Unavailable: as `line.ask`.
+            redis.exceptions.ResponseError: the Function refused its arguments.
+        """
+        try:
+            return reply_of(await line.ask("FCALL", *call.arguments))
+        except ResponseError as exc:
+            if "Function not found" not in str(exc):
+                raise
+        await self.load()
+        return reply_of(await line.ask("FCALL", *call.arguments))  # no repetition: the first one did nothing
+
+    async def load(self) -> None:
+        """Loads the library if there is none. Never replaces one: an older process may be running on it.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        try:
+            with redis_errors():
+                await self._client.function_load(self._body)
+        except ResponseError as exc:
+            if "already exists" not in str(exc):
+                raise
+
+    async def problem(self) -> str | None:
+        """Loads the library where it is missing; why this Redis must not be used, or None.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        await self.load()
+        return await self._another_body() or await self._not_durable()
+
+    async def _another_body(self) -> str | None:
+        with redis_errors():
+            found: object = await self._client.function_list(LIBRARY, withcode=True)
+        if self._body.encode() in _leaves(found):
+            return None
+        return f"Redis has another text under the name {LIBRARY}: a changed library needs a new name"
+
+    async def _not_durable(self) -> str | None:
+        try:
+            with redis_errors():
+                found = await self._client.config_get(*_WANTED)
+        except ResponseError:
+            return "Redis does not tell its configuration; appendfsync always and noeviction are needed"
+        wrong = [f"{name} {value}" for name, value in _WANTED.items() if found.get(name) != value]
+        return f"Redis needs {', '.join(wrong)}" if wrong else None
+
+
+def _leaves(reply: object) -> list[object]:
+    """All that is in a nested reply; its shape differs between versions of the protocol."""
+    if isinstance(reply, dict):
+        return [leaf for part in (*reply.keys(), *reply.values()) for leaf in _leaves(part)]
+    if isinstance(reply, list | tuple):
+        return [leaf for part in reply for leaf in _leaves(part)]
+    return [reply]

@@ -1,0 +1,130 @@
+"""The links in Redis: the Function library called with deadlines, its replies turned into verdicts [R1 to R7]."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from redis.exceptions import ResponseError
+
+from chassis.clock import Clock
+from chassis.errors import Unavailable
+from chassis.redis import Redis
+from contracts.cache import (
+    LEASE_MS,
+    LeaseToken,
+    Mutation,
+    decode_entry,
+    fill_call,
+    lease_call,
+    mutate_call,
+    release_call,
+    seen_key,
+    url_key,
+)
+from contracts.link import EventId, Link, LinkKey
+from contracts.link_codec import UndecodableError
+from link_service.adapters.function_library_redis import FunctionLibrary
+from link_service.adapters.redis_line import OUTCOME_UNKNOWN, UNAVAILABLE, RedisLine
+from link_service.ports import Conflict, Done, Full, Held, Late, Leased, LeaseNeeded, Present, Verdict
+
+READ_TIMEOUT_S = 0.05  # a redirect waits for this; DynamoDB answers in less than the rest of its 300 ms
+MUTATE_TIMEOUT_S = 0.5  # a group commit of a busy disk fits in; a caller would not wait much longer
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TOKEN_BYTES = 16
+
+
+class RedisLinkCache:
+    """The port LinkCache. Reads and mutations have a deadline and a breaker each, so give them a client each:
+    one that is slow to sync its log still answers reads, and must not open the breaker of these.
+
+    `outbox_bytes_max`: budget of the outbox [O3]; 0: only Redis' memory limits it.
+    """
+
+    def __init__(
+        self,
+        *,
+        reads: Redis,
+        mutations: Redis,
+        clock: Clock,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        mutate_timeout_s: float = MUTATE_TIMEOUT_S,
+        outbox_bytes_max: int = 0,
+    ) -> None:
+        self._reads = RedisLine(reads, clock=clock, timeout_s=read_timeout_s)
+        self._mutations = RedisLine(mutations, clock=clock, timeout_s=mutate_timeout_s, unknown=OUTCOME_UNKNOWN)
+        self._library = FunctionLibrary(mutations)
+        self._outbox_bytes_max = outbox_bytes_max
+
+    async def get(self, key: LinkKey) -> Link | None:
+        """The link, perhaps a tombstone; None: absent or unreadable."""
+        return await self._value_at(url_key(key))
+
+    async def mutate(self, mutation: Mutation) -> Verdict:
+        """Value and event in one step [R1]."""
+        call = mutate_call(mutation, outbox_bytes_max=self._outbox_bytes_max)
+        word, value = await self._library.call(self._mutations, call)
+        match word:
+            case "APPLIED":
+                return Done(mutation.event.link)
+            case "REPEATED":
+                return Done(_readable(value), repeated=True)
+            case "LATE":
+                return Late()
+            case "CONFLICT":
+                return Conflict()
+            case "LEASE_NEEDED":
+                return LeaseNeeded()
+            case "FULL":
+                return Full(value.decode("ascii", "replace"))
+        raise UndecodableError(f"mutate does not answer {word!r}")
+
+    async def lease(self, key: LinkKey, *, lease_ms: int = LEASE_MS) -> Present | Leased | Held:
+        """The value, or the right to fill it in [R2]."""
+        token = LeaseToken(secrets.token_bytes(_TOKEN_BYTES))
+        word, value = await self._library.call(self._reads, lease_call(key, token, lease_ms=lease_ms))
+        match word:
+            case "PRESENT":
+                return Present(_readable(value))
+            case "GRANTED":
+                return Leased(token)
+            case "HELD":
+                return Held()
+        raise UndecodableError(f"lease does not answer {word!r}")
+
+    async def release(self, key: LinkKey, token: LeaseToken) -> None:
+        """Gives a lease back that will not be used."""
+        await self._library.call(self._reads, release_call(key, token))
+
+    async def fill(self, token: LeaseToken, link: Link) -> Link:
+        """Stores a link read under the lease if still absent; what is stored now [R3]."""
+        word, value = await self._library.call(self._reads, fill_call(token, link))
+        return _readable(value) if word == "PRESENT" else link
+
+    async def seen(self, key: LinkKey, event_id: EventId) -> Link | None:
+        """The remembered result of an event."""
+        return await self._value_at(seen_key(key, event_id))
+
+    async def now(self) -> datetime:
+        """Redis' clock, aware UTC."""
+        match await self._reads.ask("TIME"):
+            case [bytes(seconds), bytes(microseconds)]:
+                return _EPOCH + timedelta(seconds=int(seconds), microseconds=int(microseconds))
+        raise UndecodableError("TIME does not answer with two numbers")
+
+    async def _value_at(self, name: str) -> Link | None:
+        try:
+            value = await self._reads.ask("GET", name)
+            return decode_entry(value) if isinstance(value, bytes) else None
+        except UndecodableError:
+            return None
+        except ResponseError as exc:
+            if str(exc).startswith("WRONGTYPE"):
+                return None  # no value of ours: a miss, which `lease` finds to be absent
+            raise
+
+
+def _readable(value: bytes) -> Link:
+    """The link of a value that must be there; unreadable is neither present nor absent, hence nobody's to judge on."""
+    try:
+        return decode_entry(value)
+    except UndecodableError as exc:
+        raise Unavailable(UNAVAILABLE, "The link's entry cannot be read.") from exc
