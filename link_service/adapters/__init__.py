@@ -1,0 +1,1 @@
+"""Boundary out: Redis, DynamoDB and Kafka behind the ports."""

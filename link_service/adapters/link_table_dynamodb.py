@@ -1,0 +1,81 @@
+"""Table `links` in DynamoDB."""
+
+from typing import TYPE_CHECKING
+
+from chassis.dynamodb import dynamodb_errors
+from contracts.link import Link, LinkKey
+from contracts.link_rows import (
+    RESERVED,
+    Reservation,
+    link_from_row,
+    reservation_from_row,
+    reservation_to_row,
+    row_key,
+)
+from contracts.tables import LINKS, event_sk
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+
+
+class DynamoDBLinkTable:
+    """The port LinkTable."""
+
+    def __init__(self, client: "DynamoDBClient") -> None:
+        self._client = client
+
+    async def read(self, key: LinkKey) -> Link | Reservation | None:
+        """The projection, by a consistent read.
+
+        Raises:
+            Unavailable: the database is away.
+            UndecodableError: the row is not one of ours.
+        """
+        with dynamodb_errors():
+            answer = await self._client.get_item(TableName=LINKS.name, Key=row_key(key), ConsistentRead=True)
+        row = answer.get("Item")
+        return None if row is None else reservation_from_row(row) or link_from_row(row)
+
+    async def has_event(self, key: LinkKey, version: int) -> bool:
+        """Whether the event row of a version exists, by a consistent read.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        with dynamodb_errors():
+            answer = await self._client.get_item(
+                TableName=LINKS.name,
+                Key=row_key(key, event_sk(version)),
+                ConsistentRead=True,
+                ProjectionExpression="#pk",
+                ExpressionAttributeNames={"#pk": "pk"},
+            )
+        return "Item" in answer
+
+    async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
+        """Puts a reservation over nothing, or over exactly that older one.
+
+        Raises:
+            Unavailable: the database is away; whether it was stored is not known.
+        """
+        item = reservation_to_row(wanted)
+        try:
+            with dynamodb_errors():
+                if over is None:
+                    await self._client.put_item(
+                        TableName=LINKS.name,
+                        Item=item,
+                        ConditionExpression="attribute_not_exists(#pk)",
+                        ExpressionAttributeNames={"#pk": "pk"},
+                    )
+                else:
+                    await self._client.put_item(
+                        TableName=LINKS.name,
+                        Item=item,
+                        ConditionExpression="#state = :reserved AND #event_id = :event_id",
+                        ExpressionAttributeNames={"#state": "state", "#event_id": "event_id"},
+                        ExpressionAttributeValues={":reserved": {"S": RESERVED}, ":event_id": {"S": over.event_id}},
+                    )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True

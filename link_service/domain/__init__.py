@@ -1,0 +1,1 @@
+"""Every decision of link_service, as values in and verdicts out."""

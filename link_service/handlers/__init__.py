@@ -1,0 +1,1 @@
+"""Boundary in: one function per RPC, and the flows they share."""

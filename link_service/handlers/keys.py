@@ -1,0 +1,141 @@
+"""KeyService: making and verifying API keys, and the verdicts that are remembered for when the table is away."""
+
+import hmac
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import sha256
+
+from chassis.auth import Access, Plan, Principal, principal_from_message, principal_to_message
+from chassis.clock import Clock
+from chassis.errors import PermissionDenied, Unauthenticated, Unavailable
+from contracts.api_keys import BODY_LENGTH, PREFIX, format_key, is_well_formed
+from contracts.codes import ALPHABET
+from contracts.link_codec import timestamp
+from contracts.scopes import ACCOUNT_SCOPES
+from link_service.handlers.decoding import invalid_field, user_id_of
+from link_service.handlers.metrics import KEY_VERDICTS
+from link_service.ports import Accounts, StoredKey
+from shortener.key.v1 import key_service_pb2 as pb
+from shortener.key.v1 import key_service_pb2_grpc as pb_grpc
+
+POLICIES: dict[str, str | Access] = {"CreateKey": Access.MESH, "VerifyKey": Access.MESH}
+
+_FRESH_S = 1.0  # a gateway adds at most as much: a revoked key ends within 2 s
+_STALE_S = 3600.0  # how long creates go on without the table
+_REMEMBERED_MAX = 10_000
+_SHOWN = len(PREFIX) + 4  # characters of a key that its owner may see again
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    principal: Principal
+    at: float  # monotonic
+
+
+class KeyVerifier:
+    """Tells whom a key stands for. Keys are looked up by HMAC-SHA256 under the deployment's pepper."""
+
+    def __init__(self, accounts: Accounts, pepper: bytes, clock: Clock) -> None:
+        self._accounts = accounts
+        self._pepper = pepper
+        self._clock = clock
+        self._remembered: OrderedDict[str, _Verdict] = OrderedDict()  # the least recently used first
+
+    def hash_of(self, key: str) -> str:
+        """Under which name a key is kept."""
+        return hmac.new(self._pepper, key.encode(), sha256).hexdigest()
+
+    async def verify(self, key: str) -> Principal:
+        """Whom the key stands for. The table's verdict serves for 1 s, and up to 1 h while the table is away.
+
+        Raises:
+            Unauthenticated: it is no key of ours.
+            Unavailable: the table is away, and the key was not seen lately.
+        """
+        if not is_well_formed(key):
+            raise _unknown()
+        name = self.hash_of(key)
+        known = self._remembered.get(name)
+        age_s = self._clock.monotonic() - known.at if known is not None else _STALE_S
+        if known is not None and age_s < _FRESH_S:
+            KEY_VERDICTS.labels("memory").inc()
+            return known.principal
+        try:
+            found = await self._accounts.find_key(name)
+        except Unavailable:
+            if known is None or age_s >= _STALE_S:
+                raise
+            KEY_VERDICTS.labels("stale").inc()
+            self._remembered.move_to_end(name)
+            return known.principal
+        KEY_VERDICTS.labels("table").inc()
+        if found is None:
+            self._remembered.pop(name, None)
+            raise _unknown()
+        stored, plan = found
+        principal = Principal(stored.user_id, frozenset(stored.scopes), plan)
+        self._remember(name, principal)
+        return principal
+
+    def _remember(self, name: str, principal: Principal) -> None:
+        self._remembered[name] = _Verdict(principal, self._clock.monotonic())
+        self._remembered.move_to_end(name)
+        if len(self._remembered) > _REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+
+
+class KeyHandlers(pb_grpc.KeyServiceServicer):
+    """The RPCs of KeyService."""
+
+    def __init__(self, accounts: Accounts, verifier: KeyVerifier, clock: Clock) -> None:
+        self._accounts = accounts
+        self._verifier = verifier
+        self._clock = clock
+
+    async def CreateKey(self, request: pb.CreateKeyRequest, _context: object) -> pb.CreateKeyResponse:  # noqa: N802 (named by the proto)
+        """Makes a key, and its account if that is new."""
+        user_id = user_id_of(request.user_id)
+        scopes = tuple(dict.fromkeys(request.scopes)) or ACCOUNT_SCOPES
+        if unknown := sorted(set(scopes) - set(ACCOUNT_SCOPES)):
+            raise invalid_field("scopes", f"There is no scope {unknown[0]!r}.")
+        if request.principal.user_id:
+            _admit(principal_from_message(request.principal), user_id, scopes)
+        plan = Plan.PREMIUM if request.plan == pb.PLAN_PREMIUM else Plan.FREE
+        now = self._clock.now()
+        secret = format_key("".join(secrets.choice(ALPHABET) for _ in range(BODY_LENGTH)))
+        key = StoredKey(
+            key_id=secrets.token_hex(8),
+            key_hash=self._verifier.hash_of(secret),
+            user_id=user_id,
+            scopes=scopes,
+            prefix=secret[:_SHOWN],
+            created_at=now,
+        )
+        await self._accounts.open_account(user_id, plan, now)
+        await self._accounts.add_key(key)
+        return pb.CreateKeyResponse(api_key=_message(key), secret=secret)
+
+    async def VerifyKey(self, request: pb.VerifyKeyRequest, _context: object) -> pb.VerifyKeyResponse:  # noqa: N802
+        """Tells whom a key stands for."""
+        return pb.VerifyKeyResponse(principal=principal_to_message(await self._verifier.verify(request.secret)))
+
+
+def _admit(principal: Principal, user_id: str, scopes: tuple[str, ...]) -> None:
+    """Turns away who would give away more than is theirs."""
+    if principal.user_id != user_id or not set(scopes) <= principal.scopes:
+        raise PermissionDenied("permission_denied", "A key can only be made for one's own account and scopes.")
+
+
+def _unknown() -> Unauthenticated:
+    return Unauthenticated("unauthenticated", "There is no such API key.")
+
+
+def _message(key: StoredKey) -> pb.ApiKey:
+    return pb.ApiKey(
+        key_id=key.key_id,
+        user_id=key.user_id,
+        scopes=key.scopes,
+        prefix=key.prefix,
+        created_at=timestamp(key.created_at),
+    )

@@ -1,0 +1,9 @@
+"""What link_service counts."""
+
+from prometheus_client import Counter
+
+LINKS_CREATED = Counter("links_created_total", "Links that were made", ["kind"])  # generated, custom
+LINKS_DELETED = Counter("links_deleted_total", "Links that were ended")
+RACES_LOST = Counter("link_races_lost_total", "Changes that were decided again, since the link had changed")
+RESOLVED = Counter("links_resolved_total", "Where answers to ResolveLink and GetLink came from", ["source"])
+KEY_VERDICTS = Counter("key_verdicts_total", "Where verdicts on API keys came from", ["source"])  # memory, table, stale

@@ -1,0 +1,1 @@
+"""What runs by itself: the relay of the outbox, the leasing of ids."""
