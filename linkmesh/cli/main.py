@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from linkmesh.cli import audit, doctor, faults, key, link, stats, status, trace, up, webhook
+from linkmesh.cli import audit, doctor, faults, fetch, key, link, plan, stats, status, trace, up, webhook
 from linkmesh.cli.terminal import FAILED, NOT_FOUND, fail, say
 
 app = typer.Typer(
@@ -23,10 +23,12 @@ app.command()(up.down)
 app.command()(status.status)
 app.command()(status.logs)
 app.command()(doctor.doctor)
+app.command()(fetch.fetch)
 app.command()(faults.kill)
 app.command()(faults.pause)
 app.command()(faults.resume)
 app.command()(faults.start)
+app.command()(plan.plan)
 app.add_typer(link.app, name="link")
 app.command()(stats.stats)
 app.command()(trace.trace)

@@ -48,7 +48,7 @@ class EngineFiles:
 KAFKA = EngineFiles("Kafka 4.4.0", "kafka.lock", 38)
 ZIPKIN = EngineFiles("Zipkin 3.6.1", "zipkin.lock", 86)
 DYNOXIDE = EngineFiles("DynamoDB (dynoxide 1.2.1)", "dynoxide.lock", 4)
-DYNAMODB_LOCAL = EngineFiles("DynamoDB Local 3.1.0", "dynamodb-local.lock", 48)
+DYNAMODB_LOCAL = EngineFiles("DynamoDB Local 3.1.0", "dynamodb-local.lock", 44)
 
 
 def cache_folder() -> Path:
