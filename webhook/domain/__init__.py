@@ -1,0 +1,1 @@
+"""What webhook decides: who is told, with which bytes and signature, and what follows from an answer. Pure."""

@@ -1,0 +1,1 @@
+"""What comes in: link events to be told, and calls of WebhookService."""
