@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import grpc
 
 from chassis.breaker import Breaker
-from chassis.clock import SystemClock
+from chassis.clock import Clock, SystemClock
 from chassis.config import ConfigError, read_key, read_secret
 from chassis.grpc_client import open_channel
 from chassis.grpc_server import GrpcServer
@@ -37,10 +40,16 @@ _NAME = "gateway"
 _NOTICE_S = 0.5  # between "not ready" and the closing of the port, so that a balancer looks away first
 
 
+@dataclass(frozen=True, slots=True)
+class _Secrets:
+    mesh: bytes  # what our processes know each other by
+    visitors: bytes  # under which visitors are hashed
+
+
 @contextlib.asynccontextmanager
 async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
     """Opens what the gateway needs and yields its components."""
-    mesh_secret, visitor_key = _secrets(config)
+    secrets = _read_secrets(config)
     clock = SystemClock()
     readiness = Readiness()
     clicks = ClickQueue(config.click_queue_max)
@@ -48,42 +57,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         producer = await stack.enter_async_context(
             Producer(config.kafka, client_id=f"{_NAME}-{config.instance}", clock=clock, compression="lz4")
         )
-        redis = await stack.enter_async_context(open_redis(config.redis, timeout_s=REDIS_TIMEOUT_S))
-        channels = {
-            peer: await stack.enter_async_context(
-                open_channel(target, peer=peer, process=_NAME, mesh_secret=mesh_secret)
-            )
-            for peer, target in _peers(config).items()
-        }
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())  # look-ups; closed first, before what they use
-        links = LinkServiceStub(channels["link_service"])
-        resolver = GrpcResolver(links, clock=clock, tasks=tasks)
-        redirects = Redirects(
-            cache=RedisLinkCache(redis, breaker=Breaker(clock), tasks=tasks),
-            resolver=resolver,
-            clicks=clicks,
-            visitors=Visitors(visitor_key, config.trusted_proxies, config.country_header.lower().encode()),
-            clock=clock,
-        )
-        api = make_api(
-            peers=Peers(
-                links=links,
-                analytics=AnalyticsServiceStub(channels["analytics"]),
-                webhooks=WebhookServiceStub(channels["webhook"]),
-                audit=AuditServiceStub(channels["audit"]),
-            ),
-            keys=GrpcKeys(KeyServiceStub(channels["link_service"]), clock=clock),
-            resolver=resolver,
-            public_url=config.public_url.rstrip("/"),
-            clock=clock,
-        )
-        front = Front(
-            redirect=redirects.answer,
-            api=api,
-            pages=make_pages(config.public_url.rstrip("/")),
-            keep_ratio=keep_ratio(config),
-            clock=clock,
-        )
+        front = await _open_front(config, secrets, stack, clicks=clicks, clock=clock)
         yield [
             ClickShipper(
                 clicks, producer, topic=ANALYTICS_EVENTS.name, partitions=ANALYTICS_EVENTS.partitions, clock=clock
@@ -94,11 +68,45 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
                 port=config.grpc_port,
                 services=(),
                 readiness=readiness,
-                mesh_secret=mesh_secret,
+                mesh_secret=secrets.mesh,
                 reflect=config.environment == "development",
             ),
             AdminServer(readiness, host=config.host, port=config.admin_port),
         ]
+
+
+async def _open_front(
+    config: Config, secrets: _Secrets, stack: contextlib.AsyncExitStack, *, clicks: ClickQueue, clock: Clock
+) -> Front:
+    """The app of the public port; what it needs is opened on the stack."""
+    redis = await stack.enter_async_context(open_redis(config.redis, timeout_s=REDIS_TIMEOUT_S))
+
+    async def channel(peer: str, target: str) -> grpc.aio.Channel:
+        opened = open_channel(target, peer=peer, process=_NAME, mesh_secret=secrets.mesh)
+        return await stack.enter_async_context(opened)
+
+    link_service = await channel("link_service", config.link_service)
+    links = LinkServiceStub(link_service)
+    peers = Peers(
+        links=links,
+        analytics=AnalyticsServiceStub(await channel("analytics", config.analytics)),
+        webhooks=WebhookServiceStub(await channel("webhook", config.webhook)),
+        audit=AuditServiceStub(await channel("audit", config.audit)),
+    )
+    tasks = await stack.enter_async_context(asyncio.TaskGroup())  # look-ups; ends before what they use is closed
+    resolver = GrpcResolver(links, clock=clock, tasks=tasks)
+    redirects = Redirects(
+        cache=RedisLinkCache(redis, breaker=Breaker(clock), tasks=tasks),
+        resolver=resolver,
+        clicks=clicks,
+        visitors=Visitors(secrets.visitors, config.trusted_proxies, config.country_header.lower().encode()),
+        clock=clock,
+    )
+    public_url = config.public_url.rstrip("/")
+    keys = GrpcKeys(KeyServiceStub(link_service), clock=clock)
+    api = make_api(peers=peers, keys=keys, resolver=resolver, public_url=public_url, clock=clock)
+    pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
+    return Front(redirect=redirects.answer, api=api, pages=pages, keep_ratio=keep_ratio(config), clock=clock)
 
 
 class PublicServer:
@@ -128,17 +136,8 @@ class PublicServer:
             self._clicks.close()
 
 
-def _peers(config: Config) -> dict[str, str]:
-    return {
-        "link_service": config.link_service,
-        "analytics": config.analytics,
-        "webhook": config.webhook,
-        "audit": config.audit,
-    }
-
-
-def _secrets(config: Config) -> tuple[bytes, bytes]:
-    """The mesh secret and the key of the visitor hash.
+def _read_secrets(config: Config) -> _Secrets:
+    """The secrets, from their files.
 
     Raises:
         ConfigError: one is missing. Without the first no other process would answer; without the second, visitors
@@ -151,4 +150,4 @@ def _secrets(config: Config) -> tuple[bytes, bytes]:
     ]
     if missing:
         raise ConfigError(missing)
-    return read_secret(config.mesh_secret_file), read_key(config.visitor_key_file, length=32)
+    return _Secrets(read_secret(config.mesh_secret_file), read_key(config.visitor_key_file, length=32))

@@ -1,16 +1,18 @@
 """The REST API: FastAPI with our errors, our documentation page, and nothing of its own on the wire."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from chassis.clock import Clock
 from chassis.errors import ServiceError
+from chassis.http_server import Scope
 from chassis.telemetry import current_trace_id
 from contracts.reasons import Reason
 from gateway.domain.problems import MEDIA_TYPE, FieldProblem, Problem
@@ -50,7 +52,7 @@ def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, c
         docs_url=None,  # FastAPI's page loads its scripts from elsewhere; ours does not
         redoc_url=None,
         redirect_slashes=False,
-        responses={"default": {"model": ProblemBody, "description": "A problem", "content": {MEDIA_TYPE: {}}}},
+        responses={"default": {"model": ProblemBody, "description": "A problem"}},
         # Spans and metrics are ours (gateway/handlers/front.py); FastAPI's own would record messages of exceptions.
         telemetry={
             "tracing": False,
@@ -61,7 +63,7 @@ def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, c
         },
     )
     authenticated = Depends(authenticate_by(keys))
-    app.include_router(
+    routers = [
         links_router(
             links=peers.links,
             analytics=peers.analytics,
@@ -69,15 +71,25 @@ def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, c
             authenticated=authenticated,
             public_url=public_url,
             clock=clock,
-        )
-    )
-    app.include_router(webhooks_router(webhooks=peers.webhooks, authenticated=authenticated))
-    app.include_router(audit_router(audit=peers.audit, authenticated=authenticated))
+        ),
+        webhooks_router(webhooks=peers.webhooks, authenticated=authenticated),
+        audit_router(audit=peers.audit, authenticated=authenticated),
+    ]
+    for router in routers:
+        app.include_router(router)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(HTTPException, _http_error_handler(routers))
     app.add_exception_handler(Exception, _on_unexpected)
+    _describe_problems(app.openapi())
     return app
+
+
+def _describe_problems(openapi: dict[str, Any]) -> None:
+    """Gives problems their media type in the description, where FastAPI knows only JSON."""
+    for operation in (operation for path in openapi["paths"].values() for operation in path.values()):
+        answer = operation["responses"]["default"]
+        answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
 
 
 async def _on_service_error(_request: Request, error: Exception) -> Response:
@@ -90,15 +102,18 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
     return _tell(validation_problem(error.errors()))
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException), "registered for these"
-    match error.status_code:
-        case 404:
-            return _tell(Problem(Reason.NOT_FOUND))
-        case 405:
-            return _tell(Problem(Reason.METHOD_NOT_ALLOWED, allow=_methods(request)))
-        case _:
-            return _tell(Problem(Reason.MALFORMED_REQUEST, "The body cannot be read as JSON."))
+def _http_error_handler(routers: Sequence[APIRouter]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException), "registered for these"
+        match error.status_code:
+            case 404:
+                return _tell(Problem(Reason.NOT_FOUND))
+            case 405:
+                return _tell(Problem(Reason.METHOD_NOT_ALLOWED, allow=_methods(routers, request.scope)))
+            case _:
+                return _tell(Problem(Reason.MALFORMED_REQUEST, "The body cannot be read as JSON."))
+
+    return on_http_error
 
 
 async def _on_unexpected(_request: Request, _error: Exception) -> Response:
@@ -124,13 +139,13 @@ def _sentence(message: str) -> str:
     return plain[:1].upper() + plain[1:] + ("" if plain.endswith(".") else ".")
 
 
-def _methods(request: Request) -> tuple[str, ...]:
+def _methods(routers: Sequence[APIRouter], scope: Scope) -> tuple[str, ...]:
     """The methods that the path does have, over all routes (Starlette names only those of the first)."""
     found: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
-    return tuple(sorted(found))
+    for route in (route for router in routers for route in router.routes):
+        if isinstance(route, APIRoute) and route.matches(scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return tuple(sorted(found)) or ("GET", "HEAD")  # /openapi.json is the only other one
 
 
 def _tell(problem: Problem) -> Response:
