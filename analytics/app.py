@@ -30,8 +30,8 @@ from chassis.lifecycle import Component
 from contracts.scopes import STATS_READ
 from shortener.analytics.v1 import analytics_service_pb2 as pb
 from shortener.analytics.v1.analytics_service_pb2_grpc import add_AnalyticsServiceServicer_to_server
-from shortener.key.v1.key_service_pb2_grpc import KeyServiceAsyncStub
-from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
+from shortener.key.v1.key_service_pb2_grpc import KeyServiceStub
+from shortener.link.v1.link_service_pb2_grpc import LinkServiceStub
 
 _PROCESS = "analytics"
 
@@ -72,7 +72,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         )
         present = Present(book, rows=rows, checkpoints=checkpoints, log=log, peers=peers, address=config.address)
         service = AnalyticsService(
-            book, links=GrpcLinks(LinkServiceAsyncStub(links), clock=clock), present=present, clock=clock
+            book, links=GrpcLinks(LinkServiceStub(links), clock=clock), present=present, clock=clock
         )
         server = GrpcServer(
             host=config.host,
@@ -80,7 +80,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             services=[_service(service)],
             readiness=readiness,
             mesh_secret=secret,
-            verify=GrpcKeys(KeyServiceAsyncStub(links)).verify,
+            verify=GrpcKeys(KeyServiceStub(links)).verify,
             reflect=config.environment == "development",
         )
         yield [

@@ -1,8 +1,12 @@
 """Whom an API key stands for, from link_service: for callers that are none of our processes."""
 
+from typing import TYPE_CHECKING
+
 from chassis.auth import Principal, principal_from_message
 from shortener.key.v1.key_service_pb2 import VerifyKeyRequest
-from shortener.key.v1.key_service_pb2_grpc import KeyServiceAsyncStub
+
+if TYPE_CHECKING:
+    from shortener.key.v1.key_service_pb2_grpc import KeyServiceAsyncStub
 
 _TIMEOUT_S = 1.0
 
@@ -10,7 +14,7 @@ _TIMEOUT_S = 1.0
 class GrpcKeys:
     """Asks each time: such callers are few, and a revoked key is refused at once."""
 
-    def __init__(self, service: KeyServiceAsyncStub) -> None:
+    def __init__(self, service: "KeyServiceAsyncStub") -> None:
         self._service = service
 
     async def verify(self, key: str) -> Principal:

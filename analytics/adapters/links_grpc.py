@@ -5,12 +5,15 @@ read links. Owner and time of creation never change, so that a kept answer canno
 """
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from analytics.ports import LinkFacts
 from chassis.clock import Clock
 from contracts.link import UserId
 from shortener.link.v1.link_service_pb2 import ResolveLinkRequest
-from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
+
+if TYPE_CHECKING:
+    from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
 
 _TIMEOUT_S = 0.5  # 300 ms that link_service takes at most to resolve, and the way
 _KEPT_S = 5.0
@@ -20,7 +23,7 @@ _KEPT_MAX = 10_000
 class GrpcLinks:
     """Links."""
 
-    def __init__(self, service: LinkServiceAsyncStub, *, clock: Clock) -> None:
+    def __init__(self, service: "LinkServiceAsyncStub", *, clock: Clock) -> None:
         self._service = service
         self._clock = clock
         self._kept: OrderedDict[tuple[str, str], tuple[float, LinkFacts]] = OrderedDict()  # oldest first

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +15,10 @@ from analytics.domain.rows import Applied, RowImage
 from analytics.ports import OwnedRows
 from contracts.link import LinkKey
 from shortener.analytics.v1.analytics_service_pb2 import ClickRow, ReadOwnedRowsRequest
-from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
+from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
+
+if TYPE_CHECKING:
+    from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
 
 _TIMEOUT_S = 0.3  # then the table answers alone
 _CHANNELS_MAX = 64  # more instances than the topic should ever have partitions for
@@ -52,14 +55,14 @@ class GrpcPeers:
         rows = [_row(row, key) for row in answer.rows]
         return OwnedRows(rows, answer.counted_until.ToMilliseconds())
 
-    async def _stub(self, owner: str) -> AnalyticsServiceAsyncStub:
+    async def _stub(self, owner: str) -> "AnalyticsServiceAsyncStub":
         async with self._turn:
             if owner not in self._stubs:
                 while len(self._stubs) >= _CHANNELS_MAX:
                     await self._close_oldest()
                 stack = AsyncExitStack()
                 channel = await stack.enter_async_context(self._open(owner))
-                self._stubs[owner] = (AnalyticsServiceAsyncStub(channel), stack)
+                self._stubs[owner] = (AnalyticsServiceStub(channel), stack)
             self._stubs.move_to_end(owner)
             return self._stubs[owner][0]
 
