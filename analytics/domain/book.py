@@ -50,7 +50,6 @@ class _Partition:
     epoch: int
     offset: int  # the next to fold
     time_ms: int  # the broker's time of the last folded record
-    newest_ms: int  # the newest of these times: a broker's clock may go back
     spools: dict[str, Spool]
     saved: int  # the offset of the checkpoint that is stored
     current_ms: int  # every record stored before this moment is folded
@@ -85,7 +84,6 @@ class Book:
             epoch=checkpoint.epoch,
             offset=checkpoint.offset,
             time_ms=checkpoint.time_ms,
-            newest_ms=checkpoint.time_ms,
             spools=dict(checkpoint.spools),
             saved=checkpoint.offset,
             current_ms=checkpoint.time_ms,
@@ -123,16 +121,6 @@ class Book:
     def dirtiest(self) -> int | None:
         """The partition with the most rows to be written."""
         return max(self._partitions, key=lambda number: len(self._partitions[number].dirty), default=None)
-
-    def recreated(self, arrivals: Iterable[Arrival]) -> frozenset[int]:
-        """Partitions whose log was created anew under us: an offset that was folded, at a time that is news [A8]."""
-        return frozenset(
-            arrival.partition
-            for arrival in arrivals
-            if (partition := self._partitions.get(arrival.partition)) is not None
-            and arrival.offset < partition.offset
-            and arrival.stored_ms > partition.newest_ms
-        )
 
     def missing(self, arrivals: Iterable[Arrival]) -> Sequence[RowId]:
         """The rows that folding these records touches and that are not in memory [A1]."""
@@ -252,11 +240,6 @@ class Book:
         """The offset of the checkpoint that is stored of a held partition."""
         return self._partitions[partition].saved
 
-    def checkpoint(self, partition: int) -> Checkpoint:
-        """Where a held partition stands."""
-        state = self._partitions[partition]
-        return Checkpoint(partition, state.epoch, state.offset, state.time_ms, dict(state.spools))
-
     def _row(self, row_id: RowId) -> Row | None:
         partition = self._partitions.get(row_id.partition)
         return None if partition is None else partition.rows.get(row_id)
@@ -294,7 +277,6 @@ class Book:
 def _advance(partition: _Partition, arrival: Arrival) -> None:
     partition.offset = arrival.offset + 1
     partition.time_ms = arrival.stored_ms
-    partition.newest_ms = max(partition.newest_ms, arrival.stored_ms)
     reached_ms = arrival.stored_ms
     if partition.ahead is not None and partition.offset >= partition.ahead[0]:
         reached_ms = max(reached_ms, partition.ahead[1])

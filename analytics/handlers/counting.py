@@ -66,8 +66,6 @@ class ClickCounter:
         Between the last await and the end nothing else runs: all of the records are folded, or none.
         """
         arrivals = [_decode(record) for record in records]
-        for number in self._book.recreated(arrivals):
-            await self._begin_anew(number)
         if self._book.full:
             raise Unavailable("unavailable", "Rows must be written before more are counted.")
         missing = self._book.missing(arrivals)
@@ -98,13 +96,6 @@ class ClickCounter:
         LOG_RECREATED.inc()
         logger.warning("partition %d was created anew: a new epoch begins", checkpoint.partition)
         return await self._checkpoints.begin_epoch(next_epoch(checkpoint))
-
-    async def _begin_anew(self, number: int) -> None:
-        """The log of a held partition was replaced under us: keep what was counted, begin at the new one's start."""
-        await self._flush(number)
-        LOG_RECREATED.inc()
-        logger.warning("partition %d was created anew while it was read: a new epoch begins", number)
-        self._book.assign(await self._checkpoints.begin_epoch(next_epoch(self._book.checkpoint(number))))
 
     def _position(self, offsets: Mapping[int, int]) -> Position:
         return {TopicPartition(self._topic, number): offset for number, offset in offsets.items()}

@@ -91,6 +91,7 @@ class CheckpointedRunner:
         self._to_load: set[TopicPartition] = set()
         self._known: set[TopicPartition] = set()  # to the handler
         self._next: dict[TopicPartition, int] = {}  # loaded and positioned: the next offset to take in
+        self._newest_ms: dict[TopicPartition, int] = {}  # the newest time of a record taken in since it was loaded
         self._backlog: list[Record] = []  # polled, not yet handled
         self._paused: frozenset[TopicPartition] = frozenset()
         self._retry_at: float | None = None  # None: nothing is away
@@ -133,6 +134,7 @@ class CheckpointedRunner:
         finally:
             for partition in gone:
                 self._next.pop(partition, None)
+                self._newest_ms.pop(partition, None)
             self._backlog = [record for record in self._backlog if record.topic_partition not in gone]
             self._paused -= gone
             self._lag.forget(gone)
@@ -186,13 +188,21 @@ class CheckpointedRunner:
             self._retry_at = None
 
     def _take_in(self, record: Record) -> None:
-        """Only of loaded partitions, and none twice."""
+        """Only of loaded partitions, and none twice.
+
+        Raises Unavailable for an offset that was taken in before, at a time that is news: the topic was created anew.
+        The handler then loads its state again, and may see that it is of another log [A8].
+        """
         expected = self._next.get(record.topic_partition)
+        newest_ms = self._newest_ms.get(record.topic_partition, record.timestamp_ms)
+        if expected is not None and record.offset < expected and record.timestamp_ms > newest_ms:
+            raise Unavailable("unavailable", f"{record.topic}/{record.partition} was created anew")
         if expected is None or record.offset < expected:
             RECORDS.labels(self._group, record.topic, "stale").inc()
             return
         self._backlog.append(record)
         self._next[record.topic_partition] = record.offset + 1
+        self._newest_ms[record.topic_partition] = max(newest_ms, record.timestamp_ms)
 
     async def _load(self) -> None:
         wanted = frozenset(self._to_load)
