@@ -7,6 +7,9 @@ from grpc_status import rpc_status
 
 from chassis.errors import DOMAIN, DeadlineExceeded, FieldViolation, ServiceError, Unavailable, kind_of
 
+_OUTCOME, _UNKNOWN = "outcome", "unknown"
+_NEVER_SENT = ("failed to connect", "connections to all backends failing", "errors resolving")
+
 
 def status_of(error: ServiceError) -> grpc.Status:
     """The gRPC status, with details, that tells of an error."""
@@ -52,11 +55,20 @@ def error_of(failure: grpc.aio.AioRpcError) -> ServiceError:
     )
 
 
+def may_have_happened(error: ServiceError) -> bool:
+    """Whether what was asked of a peer can have been done, although the answer is this error."""
+    return isinstance(error, DeadlineExceeded) or error.metadata.get(_OUTCOME) == _UNKNOWN
+
+
 def _transport_error(failure: grpc.aio.AioRpcError) -> ServiceError:
     if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded("deadline_exceeded", "A process did not answer in time.")
     if failure.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return Unavailable("unavailable", "A process cannot be reached.", retry_after_s=1)
+        # One status for "could not connect" and "broke while it was asked"; only the text tells them apart. A text we
+        # do not know counts as the second: too careful is the harmless mistake.
+        sent = not (failure.details() or "").lower().startswith(_NEVER_SENT)
+        metadata = {_OUTCOME: _UNKNOWN} if sent else {}
+        return Unavailable("unavailable", "A process cannot be reached.", retry_after_s=1, metadata=metadata)
     return kind_of(failure.code())("internal", "A process failed.")
 
 

@@ -15,6 +15,7 @@ from contracts.reasons import Reason
 from gateway.domain.requests import Stale, etag, expected_version, stats_range
 from gateway.handlers.access import Authenticated
 from gateway.handlers.models import LinkBody, Moment, NewLink, StatsBody
+from gateway.handlers.mutations import told_outcome
 from gateway.handlers.shapes import link_json, stats_json
 from gateway.ports import Resolver
 from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # these classes exist for type checkers only
 
 MUTATION_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 1.0
+IdempotencyKey = Annotated[str, Header(pattern=r"^[\x21-\x7e]{0,128}$")]
 _GRANULARITIES = {"hour": analytics_pb.GRANULARITY_HOUR, "day": analytics_pb.GRANULARITY_DAY}
 
 
@@ -50,9 +52,13 @@ def links_router(
         return JSONResponse(link_json(link, public_url=public_url, now=clock.now()), status, headers)
 
     @router.post("", status_code=201, response_model=LinkBody, summary="Make a link")
-    async def create(body: NewLink, principal: Principal = authenticated) -> Response:
-        """Durable when it answers."""
-        response = await links.CreateLink(_create_request(body, principal), timeout=MUTATION_TIMEOUT_S)
+    async def create(
+        body: NewLink, idempotency_key: IdempotencyKey = "", principal: Principal = authenticated
+    ) -> Response:
+        """Durable when it answers. The same Idempotency-Key within 24 h gives the same link."""
+        request = _create_request(body, principal, idempotency_key)
+        with told_outcome():
+            response = await links.CreateLink(request, timeout=MUTATION_TIMEOUT_S)
         resolver.forget(link_key(response.link.short_code))
         return answer(response.link, 201)
 
@@ -65,14 +71,21 @@ def links_router(
 
     @router.delete("/{code}", status_code=204, summary="End a link: its code answers 410 from now on")
     async def delete(
-        code: str, if_match: Annotated[str, Header()] = "", principal: Principal = authenticated
+        code: str,
+        if_match: Annotated[str, Header()] = "",
+        idempotency_key: IdempotencyKey = "",
+        principal: Principal = authenticated,
     ) -> Response:
         """The same answer for a link that was deleted before."""
         request = link_service_pb.DeleteLinkRequest(
-            principal=principal_to_message(principal), short_code=_existing(code), if_version=_version(if_match)
+            principal=principal_to_message(principal),
+            request_id=idempotency_key,
+            short_code=_existing(code),
+            if_version=_version(if_match),
         )
         try:
-            await links.DeleteLink(request, timeout=MUTATION_TIMEOUT_S)
+            with told_outcome():
+                await links.DeleteLink(request, timeout=MUTATION_TIMEOUT_S)
         finally:  # also when the outcome is unknown
             resolver.forget(link_key(code))
         return Response(status_code=204)
@@ -102,9 +115,10 @@ def links_router(
     return router
 
 
-def _create_request(body: NewLink, principal: Principal) -> link_service_pb.CreateLinkRequest:
+def _create_request(body: NewLink, principal: Principal, idempotency_key: str) -> link_service_pb.CreateLinkRequest:
     return link_service_pb.CreateLinkRequest(
         principal=principal_to_message(principal),
+        request_id=idempotency_key,
         long_url=body.long_url,
         custom_code=body.custom_code or "",
         expires_at=timestamp(body.expires_at) if body.expires_at else None,

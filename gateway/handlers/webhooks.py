@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from chassis.auth import Principal, principal_to_message
 from gateway.handlers.access import Authenticated
 from gateway.handlers.models import CreatedEndpointBody, DeliveryList, EndpointList, NewEndpoint
+from gateway.handlers.mutations import told_outcome
 from gateway.handlers.shapes import delivery_json, endpoint_json
 from shortener.webhook.v1 import webhook_service_pb2 as pb
 
@@ -28,7 +29,8 @@ def webhooks_router(*, webhooks: "WebhookServiceAsyncStub", authenticated: Authe
         request = pb.CreateEndpointRequest(
             principal=principal_to_message(principal), url=body.url, event_types=body.event_types
         )
-        response = await webhooks.CreateEndpoint(request, timeout=MUTATION_TIMEOUT_S)
+        with told_outcome():
+            response = await webhooks.CreateEndpoint(request, timeout=MUTATION_TIMEOUT_S)
         location = f"/api/webhooks/{response.endpoint.endpoint_id}"
         shape = endpoint_json(response.endpoint) | {"secret": response.secret}
         return JSONResponse(shape, 201, {"location": location})
@@ -44,7 +46,8 @@ def webhooks_router(*, webhooks: "WebhookServiceAsyncStub", authenticated: Authe
     async def delete(endpoint_id: str, principal: Principal = authenticated) -> Response:
         """Nothing is sent to it any more."""
         request = pb.DeleteEndpointRequest(principal=principal_to_message(principal), endpoint_id=endpoint_id)
-        await webhooks.DeleteEndpoint(request, timeout=MUTATION_TIMEOUT_S)
+        with told_outcome():
+            await webhooks.DeleteEndpoint(request, timeout=MUTATION_TIMEOUT_S)
         return Response(status_code=204)
 
     @router.get("/{endpoint_id}/deliveries", response_model=DeliveryList, summary="What was delivered and what was not")
