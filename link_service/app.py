@@ -71,7 +71,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
 
         table = DynamoDBLinkTable(dynamodb)
         table_reads = TableReads(table, room)
-        cache = RedisLinkCache(reads=reads, mutations=mutations, clock=clock)
+        cache = RedisLinkCache(reads=reads, mutations=mutations, clock=clock, outbox_bytes_max=config.outbox_bytes_max)
         server = RedisCacheServer(side)
         owners = Reader(cache, table_reads, clock)
         attempts = Attempts(cache, RedisIntents(side), clock)

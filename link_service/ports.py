@@ -92,8 +92,8 @@ class StoredKey:
 class Accounts(Protocol):
     """Table `accounts`: accounts and their keys."""
 
-    async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> Plan:
-        """Makes the account if it is new; returns the plan it has now. Safe to repeat."""
+    async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> None:
+        """Makes the account if it is new; one that exists keeps its plan. Safe to repeat."""
         ...
 
     async def add_key(self, key: StoredKey) -> None:

@@ -22,8 +22,8 @@ class DynamoDBAccounts:
     def __init__(self, client: "DynamoDBClient") -> None:
         self._client = client
 
-    async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> Plan:
-        """Makes the account if it is new; returns the plan it has now.
+    async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> None:
+        """Makes the account if it is new; one that exists keeps its plan.
 
         Raises:
             Unavailable: the database is away.
@@ -44,8 +44,7 @@ class DynamoDBAccounts:
                     ExpressionAttributeNames={"#pk": "pk"},
                 )
         except self._client.exceptions.ConditionalCheckFailedException:
-            return await self._plan(user_id)
-        return plan
+            return
 
     async def add_key(self, key: StoredKey) -> None:
         """Stores a key: first what its owner sees, then the look-up that makes it valid.

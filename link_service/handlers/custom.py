@@ -127,28 +127,31 @@ class CustomCreation:
         try:
             reserved = await self._reserve(attempt, request)
             if isinstance(reserved, Link):
-                await self._reader.give_back(attempt.key, Base(reserved, token))
-                return _Taken()
-            if reserved is not None:
-                await self._reader.give_back(attempt.key, lease)
-                return reserved
+                lease = Base(reserved, token)
+                answer: Link | _Taken | _Again | Attempt = _Taken()
+            elif reserved is not None:
+                answer = reserved
+            else:
+                answer = await self._apply(lease, terms, request, attempt)
         except Unavailable:
-            await self._reader.give_back(attempt.key, lease)
+            await self._reader.give_back(attempt.key, lease)  # else the next try would wait 30 s for its end
             raise
+        if not isinstance(answer, Link):
+            await self._reader.give_back(attempt.key, lease)
+        return answer
+
+    async def _apply(self, lease: Base, terms: Terms, request: Repeatable, attempt: Attempt) -> Link | _Again | Attempt:
         event = links.create(terms, attempt.key, who=who(request, attempt), now=self._clock.now())
-        verdict = await self._cache.mutate(mutation_of(event, attempt, lease))
-        match verdict:
+        match await self._cache.mutate(mutation_of(event, attempt, lease)):
             case Done(link, repeated):
                 if not repeated:
                     LINKS_CREATED.labels("custom").inc()
                 return link
             case Late():
-                await self._reader.give_back(attempt.key, lease)
                 return await self._attempts.renew(request, attempt, attempt.key)
             case Conflict() | LeaseNeeded():
                 return _Again()
             case Full():
-                await self._reader.give_back(attempt.key, lease)
                 raise full()
 
     async def _reserve(self, attempt: Attempt, request: Repeatable) -> Link | _Taken | _Again | None:
@@ -157,7 +160,7 @@ class CustomCreation:
             key=attempt.key,
             user_id=request.user_id,
             event_id=attempt.event_id,
-            at=self._clock.now(),
+            at=await self._cache.now(),  # takeovers compare it with what Redis and Kafka say of theirs
             redis_run_id=await self._server.run_id(),
         )
         if await self._table.reserve(wanted, over=None):
@@ -195,7 +198,7 @@ class CustomCreation:
         found = await self._table.read(attempt.key)
         if isinstance(found, Link) or (found is not None and found.user_id != request.user_id):
             return await self._taken(attempt)
-        raise Unavailable("unavailable", "The code is being created by another request.", retry_after_s=5)
+        raise Unavailable("unavailable", "The code cannot be reserved just now.", retry_after_s=5)
 
     async def _taken(self, attempt: Attempt) -> Link:
         """The refusal, once it is clear that it is not this very request that took the code [I2]."""

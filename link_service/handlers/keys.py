@@ -1,5 +1,6 @@
 """KeyService: making and verifying API keys, and the verdicts that are remembered for when the table is away."""
 
+import asyncio
 import hmac
 import secrets
 from collections import OrderedDict
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from chassis.auth import Access, Plan, Principal, principal_from_message, principal_to_message
+from chassis.breaker import Breaker
 from chassis.clock import Clock
 from chassis.errors import PermissionDenied, Unauthenticated, Unavailable
 from contracts.api_keys import BODY_LENGTH, PREFIX, format_key, is_well_formed
@@ -23,6 +25,8 @@ POLICIES: dict[str, str | Access] = {"CreateKey": Access.MESH, "VerifyKey": Acce
 
 _FRESH_S = 1.0  # a gateway adds at most as much: a revoked key ends within 2 s
 _STALE_S = 3600.0  # how long creates go on without the table
+_ASK_S = 0.25  # for the table's answer when there is an older verdict to fall back on
+_ASK_FIRST_S = 0.8  # within the second that callers give us
 _REMEMBERED_MAX = 10_000
 _SHOWN = len(PREFIX) + 4  # characters of a key that its owner may see again
 
@@ -40,7 +44,9 @@ class KeyVerifier:
         self._accounts = accounts
         self._pepper = pepper
         self._clock = clock
+        self._breaker = Breaker(clock)
         self._remembered: OrderedDict[str, _Verdict] = OrderedDict()  # the least recently used first
+        self._being_asked: set[str] = set()
 
     def hash_of(self, key: str) -> str:
         """Under which name a key is kept."""
@@ -56,27 +62,50 @@ class KeyVerifier:
         if not is_well_formed(key):
             raise _unknown()
         name = self.hash_of(key)
-        known = self._remembered.get(name)
-        age_s = self._clock.monotonic() - known.at if known is not None else _STALE_S
-        if known is not None and age_s < _FRESH_S:
+        known = self._known(name)
+        if known is not None and (name in self._being_asked or self._clock.monotonic() - known.at < _FRESH_S):
             KEY_VERDICTS.labels("memory").inc()
             return known.principal
         try:
-            found = await self._accounts.find_key(name)
+            principal = await self._ask(name, timeout_s=_ASK_FIRST_S if known is None else _ASK_S)
         except Unavailable:
-            if known is None or age_s >= _STALE_S:
+            if known is None:
                 raise
             KEY_VERDICTS.labels("stale").inc()
-            self._remembered.move_to_end(name)
             return known.principal
         KEY_VERDICTS.labels("table").inc()
-        if found is None:
+        if principal is None:
             self._remembered.pop(name, None)
             raise _unknown()
-        stored, plan = found
-        principal = Principal(stored.user_id, frozenset(stored.scopes), plan)
         self._remember(name, principal)
         return principal
+
+    async def _ask(self, name: str, *, timeout_s: float) -> Principal | None:
+        """The table's verdict; a table that is away is asked once a second [R7]."""
+        if not self._breaker.admit():
+            raise Unavailable("unavailable", "The database does not answer.", retry_after_s=1)
+        self._being_asked.add(name)
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await self._accounts.find_key(name)
+        except (Unavailable, TimeoutError) as exc:
+            self._breaker.failed()
+            raise Unavailable("unavailable", "The database does not answer.", retry_after_s=1) from exc
+        finally:
+            self._being_asked.discard(name)
+        self._breaker.succeeded()
+        if found is None:
+            return None
+        key, plan = found
+        return Principal(key.user_id, frozenset(key.scopes), plan)
+
+    def _known(self, name: str) -> _Verdict | None:
+        """The remembered verdict, unless it is too old even for a table that is away."""
+        known = self._remembered.get(name)
+        if known is None or self._clock.monotonic() - known.at >= _STALE_S:
+            return None
+        self._remembered.move_to_end(name)
+        return known
 
     def _remember(self, name: str, principal: Principal) -> None:
         self._remembered[name] = _Verdict(principal, self._clock.monotonic())

@@ -14,6 +14,7 @@ from link_service.ports import Held, Leased, LinkCache, LinkTable, Present
 
 READ_TIMEOUT_S = 2.0  # of one read of the table; callers have their own, shorter deadlines
 _HELD_POLL_S = 0.02  # a lease is held for the length of one consistent read, mostly
+_HELD_POLLS_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +122,14 @@ class Reader:
                 return await self._reads.read(key)
 
     async def base(self, key: LinkKey) -> Base:
-        """What a change of the link is decided on. Waits while another holds the lease; the caller has a deadline.
+        """What a change of the link is decided on. Waits up to a second while another holds the lease.
 
         A base with a token ends in `mutate`, or in `give_back`.
 
         Raises:
-            Unavailable: Redis or the table is away.
+            Unavailable: Redis or the table is away, or the lease is held for long: the code is just being created.
         """
-        while True:
+        for _ in range(_HELD_POLLS_MAX):
             match await self._cache.lease(key):
                 case Present(link):
                     return Base(link)
@@ -136,6 +137,7 @@ class Reader:
                     return Base(await self._read_leased(key, token), token)
                 case Held():
                     await self._clock.sleep(_HELD_POLL_S)
+        raise Unavailable("unavailable", "The link is being changed by another request.", retry_after_s=1)
 
     async def give_back(self, key: LinkKey, base: Base) -> None:
         """Ends the lease of a base that changes nothing, with what was read, so that the next reader finds it."""
