@@ -1,0 +1,144 @@
+"""Random lives of a partition: owners come, are killed or paused and go on late (zombies), stores are slow, gateways
+send again. Everything of a life is drawn from one source of chance and runs in virtual time.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from analytics.domain.book import Book
+from analytics.domain.clicks import HOUR_MS, RowId, VisitorClass, row_of
+from analytics.handlers.counting import ClickCounter
+from analytics.loops import Flusher
+from analytics.ports import CheckpointStore, RowStore
+from chassis.kafka.record import Record, TopicPartition
+from tests.fakes.analytics_clicks import SPOOL, T0_MS, click, record
+from tests.fakes.analytics_ports import FakeCheckpoints, FakeLog, FakeRowStore
+from tests.fakes.kafka_time import run_virtual
+
+PLACE = TopicPartition("clicks", 0)
+_CLASSES = (*[VisitorClass.HUMAN] * 4, VisitorClass.BOT, VisitorClass.PREFETCH)
+
+
+@dataclass
+class Parts:
+    """What an owner is made of; a mutant replaces one."""
+
+    book: Callable[[], Book] = lambda: Book(rows_max=4, dirty_max=1000)
+    flusher: type[Flusher] = Flusher
+    rows: Callable[[FakeRowStore], RowStore] = lambda rows: rows
+    table: type[FakeRowStore] = FakeRowStore
+
+
+@dataclass
+class World:
+    """A log, its stores, and what must come out."""
+
+    records: Sequence[Record]
+    rows: FakeRowStore
+    checkpoints: FakeCheckpoints
+    log: FakeLog
+    expected: Mapping[RowId, Counter[VisitorClass]]
+    distinct: Mapping[str, int]  # clicks per spool
+    taken: list[int] = field(default_factory=list)
+
+
+def live(chance: Random, parts: Parts) -> list[str]:
+    """One random life; returns what is wrong with the counts in the end, a sentence each."""
+
+    async def pace() -> None:
+        await asyncio.sleep(chance.choice((0, 0, 1, 2, 7)))
+
+    world = _world(chance, parts.table(pace), FakeCheckpoints(pace))
+    run_virtual(_live(chance, parts, world))
+    return _wrong(world)
+
+
+def _world(chance: Random, rows: FakeRowStore, checkpoints: FakeCheckpoints) -> World:
+    records: list[Record] = []
+    expected: dict[RowId, Counter[VisitorClass]] = {}
+    recorded: dict[str, list[Record]] = {SPOOL + "1": [], SPOOL + "2": []}
+    for number in range(chance.randint(5, 60)):
+        spool_id = chance.choice(("", *recorded))
+        sent = recorded.get(spool_id, [])
+        if sent and chance.random() < 0.15:  # the gateway did not hear that these had arrived
+            for again in sent[-chance.randint(1, 4) :]:
+                records.append(_moved(again, len(records)))
+            continue
+        made = click(
+            chance.choice(("one", "two", "three")),
+            at_ms=T0_MS + chance.choice((0, HOUR_MS)),
+            visitor=str(number),
+            visitor_class=chance.choice(_CLASSES),
+            spool_id=spool_id,
+            sequence=len(sent) + 1 if spool_id else 0,
+        )
+        records.append(record(len(records), made, stored_ms=T0_MS + HOUR_MS))
+        sent.append(records[-1])
+        row_id = row_of(made, partition=0, stored_ms=T0_MS + HOUR_MS)
+        expected.setdefault(row_id, Counter())[made.visitor_class] += 1
+    log = FakeLog()
+    log.times[0] = {item.offset: item.timestamp_ms for item in records}
+    distinct = {spool_id: len(sent) for spool_id, sent in recorded.items() if sent}
+    return World(records, rows, checkpoints, log, expected, distinct)
+
+
+def _moved(item: Record, offset: int) -> Record:
+    return Record(item.topic, item.partition, offset, item.timestamp_ms, item.key, item.value, item.headers)
+
+
+async def _live(chance: Random, parts: Parts, world: World) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(chance.randint(1, 5)):
+            # Those before it are zombies from now on, until they end or are killed.
+            life = tasks.create_task(_own(chance, parts, world, steps=chance.randint(1, 12)))
+            await asyncio.sleep(chance.choice((1, 5, 20, 60)))
+            if chance.random() < 0.6:
+                life.cancel()
+    await _own(chance, parts, world, steps=None)
+
+
+async def _own(chance: Random, parts: Parts, world: World, *, steps: int | None) -> None:
+    """An owner's life: reads on from its checkpoint, flushes now and then. `steps` None: to the end of the log."""
+    book = parts.book()
+    rows = parts.rows(world.rows)
+    checkpoints: CheckpointStore = world.checkpoints
+    flusher = parts.flusher(book, rows=rows, checkpoints=checkpoints, rows_per_s_max=25_000)
+    counter = ClickCounter(
+        book, rows=rows, checkpoints=checkpoints, log=world.log, flush=flusher.flush_now, topic=PLACE.topic
+    )
+    position = (await counter.assigned([PLACE])).get(PLACE, 0)
+    async with asyncio.TaskGroup() as tasks:
+        flushing = tasks.create_task(_flush_often(chance, flusher))
+        while position < len(world.records) and steps != 0:
+            batch = world.records[position : position + chance.randint(1, 9)]
+            await counter.handle(batch)
+            position += len(batch)
+            steps = None if steps is None else steps - 1
+            await asyncio.sleep(chance.choice((0, 1, 3)))
+        flushing.cancel()
+    await counter.revoked([PLACE])
+
+
+async def _flush_often(chance: Random, flusher: Flusher) -> None:
+    while True:
+        await asyncio.sleep(chance.choice((1, 2, 5, 11)))
+        await flusher.flush(PLACE.partition)
+
+
+def _wrong(world: World) -> list[str]:
+    wrong = []
+    for row_id, counts in world.expected.items():
+        row = world.rows.rows.get(row_id)
+        found = (row.human, row.bot, row.prefetches) if row else (0, 0, 0)
+        wanted = (counts[VisitorClass.HUMAN], counts[VisitorClass.BOT], counts[VisitorClass.PREFETCH])
+        if found != wanted:
+            wrong.append(f"{row_id}: {found} instead of {wanted}")
+    last = world.checkpoints.checkpoints.get((1, 0))
+    if last is None or last.offset != len(world.records):
+        wrong.append(f"the checkpoint is {last}")
+    elif {name: spool.counted for name, spool in last.spools.items()} != world.distinct:
+        wrong.append(f"spools: {last.spools} instead of {world.distinct}")
+    return wrong

@@ -1,0 +1,138 @@
+"""Every click is counted once, whatever happens to its counters; and each rule is needed for that."""
+
+from collections.abc import Collection, Mapping, Sequence
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analytics.domain import book as book_module
+from analytics.domain.book import Book, Write
+from analytics.domain.checkpoints import Checkpoint
+from analytics.domain.clicks import Click, RowId
+from analytics.domain.rows import NOTHING, Applied, Row, RowImage
+from analytics.domain.sequences import Verdict
+from analytics.loops import Flusher
+from analytics.ports import RowStore
+from contracts.link import LinkKey
+from tests.fakes.analytics_ports import FakeRowStore
+from tests.unit.analytics.schedules import Parts, live
+
+LIVES = 400
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False))
+@pytest.mark.rule("A1", "A2", "A3", "A4", "A10", "S4", "P4")
+def test_every_click_is_counted_once(chance: Random) -> None:
+    """Kills, zombies that write late, slow stores and gateways that send again change no count."""
+    assert live(chance, Parts()) == []
+
+
+class BlindRows:
+    """Without A1: a row that is first touched is taken for new."""
+
+    def __init__(self, inner: RowStore) -> None:
+        self._inner = inner
+        self._refused = False  # then the load is the flusher's, who asks why
+
+    async def load(self, row_ids: Collection[RowId]) -> Mapping[RowId, RowImage]:
+        found = await self._inner.load(row_ids)
+        return found if self._refused else {}
+
+    async def store(self, writes: Sequence[Write]) -> Sequence[bool]:
+        taken = await self._inner.store(writes)
+        self._refused = not all(taken)
+        return taken
+
+    async def read(self, key: LinkKey, hours: range) -> Sequence[RowImage]:
+        return await self._inner.read(key, hours)
+
+
+class ForgetfulRow(Row):
+    """Without A2: a record that the row holds already is folded again."""
+
+    __slots__ = ()
+
+    def fold(self, click: Click, at: Applied) -> bool:
+        before, self.applied = self.applied, NOTHING
+        super().fold(click, at)
+        self.applied = max(before, at)
+        return True
+
+
+class LateBook(Book):
+    """Makes rounds that are taken when they end."""
+
+    def current(self, partition: int) -> Checkpoint:
+        state = self._partitions[partition]
+        return Checkpoint(partition, state.epoch, state.offset, state.time_ms, dict(state.spools))
+
+
+class LateFlusher(Flusher):
+    """Without A3: the snapshot is taken after the rows were written."""
+
+    async def flush(self, partition: int) -> None:
+        async with self._turn:
+            begun = self._book.begin_round(partition)
+            if begun is None:
+                return
+            await self._write(begun.rows)
+            assert isinstance(self._book, LateBook)
+            if self._book.is_current(begun):
+                late = self._book.current(partition)
+                await self._checkpoints.save(late)
+                self._book.saved(late)
+
+
+class EagerFlusher(Flusher):
+    """Without A4: the checkpoint is written before its rows."""
+
+    async def flush(self, partition: int) -> None:
+        async with self._turn:
+            begun = self._book.begin_round(partition)
+            if begun is None:
+                return
+            await self._checkpoints.save(begun.checkpoint)
+            await self._write(begun.rows)
+            self._book.saved(begun.checkpoint)
+
+
+class CarelessTable(FakeRowStore):
+    """Without the condition on rows: the last writer wins."""
+
+    def _store(self, write: Write) -> bool:
+        self.rows[write.image.id] = write.image
+        return True
+
+
+MUTANTS = {
+    "A1: rows are not loaded": Parts(rows=BlindRows),
+    "A3: the snapshot is taken late": Parts(book=lambda: LateBook(rows_max=4, dirty_max=1000), flusher=LateFlusher),
+    "A4: the checkpoint goes first": Parts(flusher=EagerFlusher),
+    "A4: rows without a condition": Parts(table=CarelessTable),
+}
+
+
+@pytest.mark.rule("A1", "A3", "A4")
+@pytest.mark.parametrize("parts", MUTANTS.values(), ids=MUTANTS.keys())
+def test_each_rule_is_needed(parts: Parts) -> None:
+    """With any one of the rules left out some life ends with a wrong count: the lives can tell."""
+    assert any(live(Random(seed), parts) for seed in range(LIVES))
+
+
+@pytest.mark.rule("A2")
+def test_skipping_by_offset_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that counts a replayed record again ends wrong."""
+    monkeypatch.setattr(book_module, "Row", ForgetfulRow)
+
+    assert any(live(Random(seed), Parts()) for seed in range(LIVES))
+
+
+@pytest.mark.rule("S4")
+def test_sequences_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the sequence check what a gateway sends again is counted again."""
+    monkeypatch.setattr(book_module, "judge", lambda *_args, **_kwargs: Verdict.NEW)
+
+    assert any(live(Random(seed), Parts()) for seed in range(LIVES))
