@@ -21,6 +21,7 @@ from chassis.dynamodb import open_dynamodb
 from chassis.grpc_server import GrpcServer
 from chassis.health import Readiness
 from chassis.http_server import AdminServer
+from chassis.kafka.admin import Admin
 from chassis.kafka.checkpointed import CheckpointedPolicy
 from chassis.kafka.consumers import Subscription, checkpointed_consumer
 from chassis.lifecycle import Component
@@ -44,6 +45,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         index = DynamoDBEntryIndex(client)
         recorder = Recorder(
             storage=storage,
+            topic=await stack.enter_async_context(Admin(config.kafka, client_id=f"audit-{config.instance}-open")),
             open_log=open_log,
             keys=DynamoDBAccountKeys(client, make_key=secrets.token_bytes),
             index=index,
@@ -59,7 +61,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             ),
             handler=recorder,
             clock=SystemClock(),
-            set_ready=lambda met, why_not: consuming(met=met, why_not=why_not),
+            set_ready=consuming,
             policy=CheckpointedPolicy(poll_records_max=config.poll_records_max),
             assign_all=True,
         )

@@ -7,6 +7,7 @@ from audit.domain.leaf import IndexRow, KeyOwner
 from audit.domain.listing import Cursor
 from audit.domain.tiles import LogName, Resource
 from chassis.errors import Unavailable
+from chassis.kafka.record import Position, Record, TopicPartition
 from contracts.link import EventId, LinkKey, UserId
 
 
@@ -53,6 +54,18 @@ class LogStorage(Protocol):
 
     async def forget(self, log: LogName, folders: Sequence[str]) -> None:
         """Removes folders of partial forms that full ones have outlived. Best effort; what stays does no harm."""
+        ...
+
+
+class RecordedTopic(Protocol):
+    """The topic as it is in Kafka now, asked once when the logs are opened. Every method raises Unavailable."""
+
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> Position:
+        """The offset behind the newest record of each partition."""
+        ...
+
+    async def record_at(self, partition: TopicPartition, offset: int) -> Record | None:
+        """The first record at or behind `offset`; None when there is none."""
         ...
 
 

@@ -58,13 +58,25 @@ class Signer:
 
     def sign(self, size: int, root: bytes) -> bytes:
         """The signed checkpoint of a tree; the same every time (Ed25519 is deterministic)."""
-        text = f"{self.verifier.name}\n{size}\n{b64encode(root).decode()}\n"
+        return self.sign_note(f"{self.verifier.name}\n{size}\n{b64encode(root).decode()}\n")
+
+    def sign_note(self, text: str) -> bytes:
+        """A note of any text that ends in a newline."""
         signature = b64encode(self.verifier.key_id + self._key.sign(text.encode())).decode()
         return f"{text}\n— {self.verifier.name} {signature}\n".encode()
 
 
 def open_checkpoint(note: bytes, verifier: Verifier) -> Checkpoint:
-    """The checkpoint in a note, once a signature of this verifier has proved it. Other keys' signatures are ignored.
+    """The checkpoint in a note, once a signature of its origin has proved it.
+
+    Raises:
+        NotSignedError: no checkpoint of that origin, or not signed by its key.
+    """
+    return _parse(open_note(note, verifier), verifier.name)
+
+
+def open_note(note: bytes, verifier: Verifier) -> str:
+    """The text of a note, once a signature of this verifier has proved it. Other keys' signatures are ignored.
 
     Raises:
         NotSignedError: malformed, not signed by that key, or a signature of that key is wrong.
@@ -74,15 +86,17 @@ def open_checkpoint(note: bytes, verifier: Verifier) -> Checkpoint:
     except UnicodeDecodeError as exc:
         raise NotSignedError("the note is not UTF-8") from exc
     text += "\n"
+    if not signatures.endswith("\n") or any(char < " " and char != "\n" for char in text + signatures):
+        raise NotSignedError("the note is not in the form of a signed note")
     proved = False
-    for line in signatures.splitlines():
+    for line in signatures.removesuffix("\n").split("\n"):
         key_id, signature = _signature(line, verifier.name)
         if key_id == verifier.key_id:
             _check(verifier, signature, text.encode())
             proved = True
     if not proved:
         raise NotSignedError(f"the note is not signed by {verifier.name}")
-    return _parse(text, verifier.name)
+    return text
 
 
 def _signature(line: str, name: str) -> tuple[bytes, bytes]:
@@ -108,7 +122,7 @@ def _check(verifier: Verifier, signature: bytes, text: bytes) -> None:
 
 
 def _parse(text: str, origin: str) -> Checkpoint:
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     if len(lines) < 3 or lines[0] != origin or not lines[1].isascii() or not lines[1].isdigit():
         raise NotSignedError("the note is not a checkpoint of this log")
     if lines[1] != str(int(lines[1])):

@@ -33,6 +33,7 @@ class LogState:
     tree: Tree = EMPTY
     bundle: tuple[bytes, ...] = ()  # the entries of the partial bundle at the right edge
     last_offset: int | None = None  # of the record of the last leaf; None: no leaf yet
+    last_entry: bytes = b""
     checkpoint: bytes | None = None
     adopted: tuple[Adopted, ...] = ()
 

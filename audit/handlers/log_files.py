@@ -5,6 +5,7 @@ adopted (entries) or written again with the same content (tiles) [B3].
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audit.domain.checkpoint import NotSignedError, Signer, open_checkpoint
 from audit.domain.log import Adopted, Extension, LogState
@@ -84,9 +85,11 @@ class LogFiles:
             bundle = await self._edge_bundle(head.size)
             if tree.edges and tuple(leaf_hash(entry) for entry in bundle) != tree.edges[0]:
                 raise CorruptError("the last entries do not fit their tile")
-            state = LogState(tree, bundle, await self._last_offset(head.size, bundle), note)
+            last = await self._last_entry(head.size, bundle)
+            last_offset = decode_leaf(last).offset if last else None
+            state = LogState(tree, bundle, last_offset, last, note)
         adopted = [Adopted(decode_leaf(entry).offset, entry) for entry in await self._beyond(state)]
-        return LogState(state.tree, state.bundle, state.last_offset, state.checkpoint, tuple(adopted))
+        return replace(state, adopted=tuple(adopted))
 
     async def _edges(self, size: int) -> tuple[tuple[bytes, ...], ...]:
         edges: list[tuple[bytes, ...]] = []
@@ -100,11 +103,10 @@ class LogFiles:
         width = size % TILE_WIDTH
         return await self._bundle(size // TILE_WIDTH, width) if width else ()
 
-    async def _last_offset(self, size: int, bundle: Sequence[bytes]) -> int | None:
+    async def _last_entry(self, size: int, bundle: Sequence[bytes]) -> bytes:
         if size == 0:
-            return None
-        last = bundle[-1] if bundle else (await self._bundle(size // TILE_WIDTH - 1, TILE_WIDTH))[-1]
-        return decode_leaf(last).offset
+            return b""
+        return bundle[-1] if bundle else (await self._bundle(size // TILE_WIDTH - 1, TILE_WIDTH))[-1]
 
     async def _beyond(self, state: LogState) -> list[bytes]:
         """The entries that were written and not yet signed: the widest bundle at the edge, and full ones behind it."""

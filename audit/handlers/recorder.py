@@ -13,7 +13,7 @@ from audit.domain.merkle import TILE_WIDTH
 from audit.domain.tiles import LogName, log_name
 from audit.handlers.leaf_codec import decode_leaf, encode_leaf
 from audit.handlers.log_files import LogFiles
-from audit.ports import AccountKeys, EntryIndex, LogStoppedError, LogStorage
+from audit.ports import AccountKeys, EntryIndex, LogStoppedError, LogStorage, RecordedTopic
 from chassis.errors import Unavailable
 from chassis.health import SetCondition
 from chassis.kafka.record import Position, Record, TopicPartition
@@ -66,6 +66,7 @@ class Recorder:
         self,
         *,
         storage: LogStorage,
+        topic: RecordedTopic,
         open_log: OpenLog,
         keys: AccountKeys,
         index: EntryIndex,
@@ -73,6 +74,7 @@ class Recorder:
         accept_gaps: bool,
     ) -> None:
         self._storage = storage
+        self._topic = topic
         self._open_log = open_log
         self._keys = keys
         self._index = index
@@ -85,8 +87,11 @@ class Recorder:
         """Takes the logs, and reads where each goes on. Raises Unavailable while another process has them."""
         try:
             await self._storage.acquire()
+            ends = await self._topic.end_offsets(partitions)
             for place in sorted(partitions):
-                self._keep(place, await self._files(place).load())
+                state = await self._files(place).load()
+                await self._check_topic(place, state, ends[place])
+                self._keep(place, state)
         except Unavailable as exc:
             self._set_condition(met=False, why_not=exc.message)
             raise
@@ -178,9 +183,10 @@ class Recorder:
             self._keep(place, log.before)
             return
         note = await self._files(place).seal(log.before, log.extension)
-        last_offset = decode_leaf(log.entries[-1]).offset
+        last = log.entries[-1]
+        last_offset = decode_leaf(last).offset
         left = tuple(item for item in log.before.adopted if item.offset > last_offset)
-        self._keep(place, LogState(log.extension.tree, log.extension.bundle, last_offset, note, left))
+        self._keep(place, LogState(log.extension.tree, log.extension.bundle, last_offset, last, note, left))
         labels = (place.topic, str(place.partition))
         LEAVES.labels(*labels).inc(len(log.entries))
         ADOPTED.labels(*labels).inc(len(log.before.adopted) - len(left))
@@ -198,6 +204,20 @@ class Recorder:
                 raise LogStoppedError(
                     log_name(*place), f"Kafka has another record {fact.record.offset} than the one that was recorded"
                 )
+
+    async def _check_topic(self, place: TopicPartition, state: LogState, end: int) -> None:
+        """The topic must still be the one that was recorded: a new one under its name would be passed over in part."""
+        if state.last_offset is None:
+            return
+        record = await self._topic.record_at(place, state.last_offset)
+        if record is None and end > state.last_offset:
+            return  # all that was recorded has aged out, and nothing came since
+        aged_out = record is not None and record.offset > state.last_offset
+        if aged_out or (record and is_of_same_record(_fact(record).leaf, decode_leaf(state.last_entry))):
+            return
+        raise LogStoppedError(
+            log_name(*place), f"record {state.last_offset} was recorded, and the topic has another one there, or none"
+        )
 
     def _keep(self, place: TopicPartition, state: LogState) -> None:
         self._states[place] = state
