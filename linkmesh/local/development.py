@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chassis.auth import SUPERVISOR, Plan, Principal, principal_to_message
+from chassis.auth import SUPERVISOR
 from chassis.config import read_secret
 from chassis.errors import ServiceError, Unauthenticated
 from chassis.grpc_client import open_channel
@@ -73,10 +73,7 @@ async def _key(options: Options, before: str) -> str:
                 pass
             else:
                 return before
-        principal = Principal(USER_ID, frozenset({"keys:admin"}), Plan.PREMIUM)
-        request = key_service_pb2.CreateKeyRequest(
-            principal=principal_to_message(principal), user_id=USER_ID, plan=key_service_pb2.PLAN_PREMIUM
-        )
+        request = key_service_pb2.CreateKeyRequest(user_id=USER_ID, plan=key_service_pb2.PLAN_PREMIUM)
         made = await keys.CreateKey(request, timeout=_RPC_TIMEOUT_S)
     return made.secret
 
