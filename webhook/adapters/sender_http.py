@@ -57,7 +57,7 @@ class HttpSender:
     ) -> None:
         self._guarded = guarded
         self._trusted = trusted
-        self._trusted_hosts = frozenset(trusted_hosts)
+        self._trusted_hosts = frozenset(host.strip("[]") for host in trusted_hosts)  # as yarl names them
         self._timeout_s = timeout_s
 
     async def send(self, url: str, headers: Mapping[str, str], body: str) -> Answer:
