@@ -49,8 +49,15 @@ def timestamp(moment: datetime) -> Timestamp:
 
 
 def moment(message: Timestamp) -> datetime:
-    """A protobuf timestamp as an aware UTC datetime, microseconds kept."""
-    return message.ToDatetime(tzinfo=UTC)
+    """A protobuf timestamp as an aware UTC datetime, microseconds kept.
+
+    Raises:
+        UndecodableError: it is outside of the years 1 to 9999.
+    """
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except ValueError as exc:
+        raise UndecodableError("a timestamp is out of range") from exc
 
 
 def link_to_message(link: Link) -> link_pb2.Link:
