@@ -158,8 +158,9 @@ def parse_traceparent(value: str) -> SpanContext | None:
 
 
 def is_sampled(traceparent: str | None) -> bool:
-    """Whether a traceparent asks for its trace to be kept."""
-    return traceparent is not None and traceparent.endswith("1") and parse_traceparent(traceparent) is not None
+    """Whether a traceparent asks for its trace to be kept; other flags (level 2's random-trace-id) do not matter."""
+    context = parse_traceparent(traceparent) if traceparent else None
+    return context is not None and context.trace_flags.sampled
 
 
 def context_of(traceparent: str | None) -> Context | None:

@@ -21,6 +21,8 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     [
         (f"00-{TRACE}-{SPAN}-01", True),
         (f"00-{TRACE}-{SPAN}-00", False),
+        (f"00-{TRACE}-{SPAN}-03", True),  # random-trace-id, as the SDK sets it
+        (f"00-{TRACE}-{SPAN}-02", False),
         (f"00-{'0' * 32}-{SPAN}-01", None),
         (f"00-{TRACE}-{'0' * 16}-01", None),
         (f"01-{TRACE}-{SPAN}-01", None),
