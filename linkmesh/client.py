@@ -75,10 +75,6 @@ class Client:
         """Return what was recorded, of the account or of one code (`short_code`, `page_size`, `page_token`)."""
         return self._call("GET", "/api/audit/entries", query=query)
 
-    def create_key(self, scopes: list[str]) -> Json:
-        """Make another key of this account; the answer shows it this once."""
-        return self._call("POST", "/api/keys", body={"scopes": scopes})
-
     def visit(self, code: str) -> tuple[int, str]:
         """Follow a short link by one step: return status and target (empty when it does not redirect)."""
         try:

@@ -46,13 +46,23 @@ class ControlServer:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set, then remove the socket."""
         self._path.unlink(missing_ok=True)  # of a run that was killed; the lock file tells that we are alone
-        server = await asyncio.start_unix_server(self._serve, self._path, limit=_LINE_MAX)
-        self._path.chmod(0o600)
-        try:
-            await stop.wait()
-        finally:
-            server.close()
-            self._path.unlink(missing_ok=True)
+        async with asyncio.TaskGroup() as tasks:
+            serving: set[asyncio.Task[None]] = set()
+
+            def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                task = tasks.create_task(self._serve(reader, writer))
+                serving.add(task)
+                task.add_done_callback(serving.discard)
+
+            server = await asyncio.start_unix_server(on_connection, self._path, limit=_LINE_MAX)
+            self._path.chmod(0o600)
+            try:
+                await stop.wait()
+            finally:
+                server.close()
+                self._path.unlink(missing_ok=True)
+                for task in serving:
+                    task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -122,11 +132,14 @@ def ask(state: Path, what: str, name: str = "") -> dict[str, object]:
             connection.connect(str(socket_path(state)))
         except OSError:
             raise NotRunning(f"no system runs in {state}", "start it: linkmesh up") from None
-        connection.sendall(json.dumps({"do": what, "name": name}).encode() + b"\n")
-        with connection.makefile("rb") as lines:
-            line = lines.readline()
+        try:
+            connection.sendall(json.dumps({"do": what, "name": name}).encode() + b"\n")
+            with connection.makefile("rb") as lines:
+                line = lines.readline()
+        except OSError as error:
+            raise LocalError(f"the system does not answer: {error}", "it may be on its way down") from error
     if not line:
-        raise LocalError("the system does not answer", f"see {state / 'logs' / 'supervisor.log'}")
+        raise LocalError("the system ended before it answered", "linkmesh status")
     answer: dict[str, object] = json.loads(line)
     if not answer.pop("ok", False):
         raise LocalError(str(answer.get("error", "refused")), str(answer.get("hint", "")))

@@ -6,9 +6,12 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+import grpc
 
 from chassis.auth import SUPERVISOR
 from chassis.config import read_secret
@@ -45,37 +48,53 @@ async def prepare_development(options: Options, collector: Collector) -> Develop
     """
     path = options.state / "dev.json"
     gateway = f"http://127.0.0.1:{options.ports['gateway']}"
+    link_service = f"127.0.0.1:{options.ports['link_service-grpc']}"
     before = _read(path)
     try:
-        api_key = await _key(options, str(before.get("api_key", "")))
+        api_key = await _key(options.state, link_service, str(before.get("api_key", "")))
         code, since_ns = await asyncio.to_thread(_demo, gateway, api_key, str(before.get("demo_code", "")))
     except (ServiceError, Problem, Unreachable) as error:
         raise LocalError(f"the first link could not be made: {error}", "linkmesh logs gateway") from error
     trace_id = await _trace_of_redirect(collector, since_ns) if options.traces else ""
     dev = Development(api_key, gateway, code, trace_id)
     told = {"api_key": api_key, "gateway": gateway, "user_id": USER_ID, "demo_code": code, "demo_trace_id": trace_id}
+    told["link_service"] = link_service
     if options.traces:
         told["zipkin"] = f"http://127.0.0.1:{options.ports['zipkin']}"
     write_private(path, json.dumps(told, indent=2) + "\n")
     return dev
 
 
-async def _key(options: Options, before: str) -> str:
-    """Return the key of an earlier start if it is still good, else a new one."""
-    secret = read_secret(options.state / "secrets" / "mesh-secret")
-    target = f"127.0.0.1:{options.ports['link_service-grpc']}"
-    async with open_channel(target, peer="link_service", process=SUPERVISOR, mesh_secret=secret) as channel:
-        keys = key_service_pb2_grpc.KeyServiceStub(channel)
-        if before:
-            try:
-                await keys.VerifyKey(key_service_pb2.VerifyKeyRequest(secret=before), timeout=_RPC_TIMEOUT_S)
-            except Unauthenticated:
-                pass
-            else:
-                return before
-        request = key_service_pb2.CreateKeyRequest(user_id=USER_ID, plan=key_service_pb2.PLAN_PREMIUM)
-        made = await keys.CreateKey(request, timeout=_RPC_TIMEOUT_S)
+async def make_key(state: Path, link_service: str, user_id: str, *, premium: bool, scopes: Sequence[str] = ()) -> str:
+    """Make an API key for an account, which is opened if it is new, and return it. No scopes: all of an account's.
+
+    Raises:
+        ServiceError: link_service refuses or does not answer.
+    """
+    plan = key_service_pb2.PLAN_PREMIUM if premium else key_service_pb2.PLAN_FREE
+    request = key_service_pb2.CreateKeyRequest(user_id=user_id, plan=plan, scopes=scopes)
+    async with _link_service(state, link_service) as channel:
+        made = await key_service_pb2_grpc.KeyServiceStub(channel).CreateKey(request, timeout=_RPC_TIMEOUT_S)
     return made.secret
+
+
+async def _key(state: Path, link_service: str, before: str) -> str:
+    """Return the key of an earlier start if it is still good, else a new one."""
+    if before:
+        try:
+            async with _link_service(state, link_service) as channel:
+                request = key_service_pb2.VerifyKeyRequest(secret=before)
+                await key_service_pb2_grpc.KeyServiceStub(channel).VerifyKey(request, timeout=_RPC_TIMEOUT_S)
+            return before
+        except Unauthenticated:
+            pass  # its table is gone, or its pepper
+    return await make_key(state, link_service, USER_ID, premium=True)
+
+
+def _link_service(state: Path, target: str) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+    """A channel that proves by the mesh secret of this start that we are the supervisor, or its owner."""
+    secret = read_secret(state / "secrets" / "mesh-secret")
+    return open_channel(target, peer="link_service", process=SUPERVISOR, mesh_secret=secret)
 
 
 def _demo(gateway: str, api_key: str, before: str) -> tuple[str, int]:

@@ -23,6 +23,7 @@ _DEFAULTS = {
     "LINKMESH_TRACE_RATIO": "1",
     "LINKMESH_GRACE_S": str(GRACE_S),
     "LINKMESH_INSTANCE": "0",
+    "LINKMESH_WEBHOOK_HTTP_HOSTS": "127.0.0.1,localhost",  # so that a first webhook can be tried on this machine
 }
 
 
