@@ -13,9 +13,9 @@ _TEXT_BYTES_MAX = 512  # of User-Agent and Referer; what is longer says nothing 
 # Words that crawlers, link previews, monitors and HTTP libraries put into their User-Agent. A word list knows the
 # honest ones; it needs no update service and no table of a hundred thousand names.
 _BOT = re.compile(
-    r"bot\b|bot[/;_ -]|crawl|spider|slurp|preview|facebookexternalhit|whatsapp|telegram|skypeuripreview|embedly|"
+    r"(?<!cu)bot(?:\b|_)|crawl|spider|slurp|preview|facebookexternalhit|whatsapp|embedly|"  # a Cubot is a telephone
     r"monitor|uptime|pingdom|headless|phantomjs|lighthouse|curl/|wget/|python|httpx|aiohttp|go-http-client|okhttp|"
-    r"java/|apache-httpclient|libwww|perl|ruby|node-fetch|axios|undici|postman|insomnia|scan|feedfetcher|"
+    r"java/|apache-httpclient|libwww|^perl|^ruby|node-fetch|axios|undici|postman|insomnia|feedfetcher|"
     r"mediapartners|google-|archiver|validator",
     re.IGNORECASE,
 )

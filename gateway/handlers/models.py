@@ -21,6 +21,16 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("the time is outside of the years 1 to 9999") from None
 
 
+def _encodable(value: str) -> str:
+    """JSON can spell half a surrogate pair, which is no character and fits into no other form."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text has half a character (a lone surrogate)") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_text_only), AfterValidator(_in_utc)]
 
 
@@ -33,20 +43,20 @@ class Request(BaseModel):
 class NewLink(Request):
     """What is needed for a link. Limits are checked, and named, by the rules of links."""
 
-    long_url: str = Field(description="Destination, http or https, at most 2048 characters when normalised")
-    custom_code: str | None = Field(None, description="Wanted code: 3 to 64 letters, digits, '-' or '_'")
+    long_url: Text = Field(description="Destination, http or https, at most 2048 characters when normalised")
+    custom_code: Text | None = Field(None, description="Wanted code: 3 to 64 letters, digits, '-' or '_'")
     expires_at: Moment | None = Field(None, description="From when on the code answers 410")
     starts_at: Moment | None = Field(None, description="Before this the code answers 404")
-    redirect_status: StrictInt | None = Field(None, description="301, 302 (default), 307 or 308")
-    title: str | None = Field(None, description="At most 200 characters, for the owner's eyes")
-    tags: list[str] = Field(default_factory=list, description="At most 16 of at most 64 characters")
+    redirect_status: StrictInt | None = Field(None, ge=100, le=599, description="301, 302 (default), 307 or 308")
+    title: Text | None = Field(None, description="At most 200 characters, for the owner's eyes")
+    tags: list[Text] = Field(default_factory=list, description="At most 16 of at most 64 characters")
 
 
 class NewEndpoint(Request):
     """Whom to tell."""
 
-    url: str = Field(description="Where deliveries go")
-    event_types: list[str] = Field(default_factory=list, description="Such as link.created; empty: all")
+    url: Text = Field(description="Where deliveries go")
+    event_types: list[Text] = Field(default_factory=list, description="Such as link.created; empty: all")
 
 
 class LinkBody(BaseModel):

@@ -1,0 +1,126 @@
+"""The gateway's ports in memory, and its front door put together from them, asked without a socket."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import httpx
+
+from chassis.errors import Unavailable
+from contracts.link import Link, LinkKey
+from gateway.adapters.keys_grpc import GrpcKeys
+from gateway.adapters.resolver_grpc import GrpcResolver
+from gateway.domain.clicks import Click
+from gateway.handlers.api import Peers, make_api
+from gateway.handlers.front import Front
+from gateway.handlers.pages import make_pages
+from gateway.handlers.redirects import Redirects, Visitors
+from tests.fakes.gateway_peers import AT, KEY, Direct, FakePeers
+
+PUBLIC_URL = "https://lm.example"
+
+
+class FakeClock:
+    """Time that passes only by `pass_by`; nothing sleeps by it."""
+
+    def __init__(self, now: datetime = AT) -> None:
+        self._start = now
+        self.elapsed_s = 0.0
+
+    def now(self) -> datetime:
+        """Wall clock."""
+        return self._start + timedelta(seconds=self.elapsed_s)
+
+    def monotonic(self) -> float:
+        """Seconds since this clock was made."""
+        return self.elapsed_s
+
+    async def sleep(self, delay_s: float) -> None:
+        """Passes the time at once."""
+        self.elapsed_s += delay_s
+        await asyncio.sleep(0)
+
+
+class FakeLinkCache:
+    """A LinkCache in a dictionary. `away`: nobody gets an answer."""
+
+    def __init__(self) -> None:
+        self.links: dict[LinkKey, Link] = {}
+        self.away = False
+        self.asked: list[LinkKey] = []
+
+    async def get(self, key: LinkKey) -> Link | None:
+        """The link, None: absent."""
+        self.asked.append(key)
+        if self.away:
+            raise Unavailable("unavailable", "Redis does not answer.")
+        return self.links.get(key)
+
+    def store(self, link: Link) -> None:
+        """As link_service would."""
+        self.links[link.key] = link
+
+
+class FakeClicks:
+    """A ClickSink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.clicks: list[Click] = []
+
+    def put(self, click: Click) -> bool:
+        """Keeps a click."""
+        self.clicks.append(click)
+        return True
+
+
+@dataclass(slots=True)
+class Door:
+    """A front door and what stands behind it. `client` holds Alice's key."""
+
+    client: httpx.AsyncClient
+    peers: FakePeers
+    cache: FakeLinkCache
+    clicks: FakeClicks
+    clock: FakeClock
+    front: Front
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorOptions:
+    """What a test may want otherwise."""
+
+    headers: dict[str, str] = field(default_factory=lambda: {"authorization": f"Bearer {KEY}"})
+    visitors: Visitors = field(default_factory=lambda: Visitors(b"v" * 32))
+    keep_ratio: float = 0.0
+    security_contact: str = ""
+    client_address: str = "203.0.113.9"
+
+
+@contextlib.asynccontextmanager
+async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
+    """The front door on fakes."""
+    wanted = options or DoorOptions()
+    peers, cache, clicks, clock = FakePeers(), FakeLinkCache(), FakeClicks(), FakeClock()
+    async with asyncio.TaskGroup() as tasks:
+        resolver = GrpcResolver(cast("Any", Direct(peers.links)), clock=clock, tasks=tasks)
+        redirects = Redirects(cache=cache, resolver=resolver, clicks=clicks, visitors=wanted.visitors, clock=clock)
+        api = make_api(
+            peers=Peers(
+                links=cast("Any", Direct(peers.links)),
+                analytics=cast("Any", Direct(peers.analytics)),
+                webhooks=cast("Any", Direct(peers.webhooks)),
+                audit=cast("Any", Direct(peers.audit)),
+            ),
+            keys=GrpcKeys(cast("Any", Direct(peers.keys)), clock=clock),
+            resolver=resolver,
+            public_url=PUBLIC_URL,
+            clock=clock,
+        )
+        pages = make_pages(PUBLIC_URL, api.openapi(), security_contact=wanted.security_contact, now=clock.now())
+        front = Front(redirect=redirects.answer, api=api, pages=pages, keep_ratio=wanted.keep_ratio, clock=clock)
+        transport = httpx.ASGITransport(cast("Any", front), client=(wanted.client_address, 40_000))
+        async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=wanted.headers) as client:
+            yield Door(client, peers, cache, clicks, clock, front)
