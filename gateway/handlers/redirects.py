@@ -59,6 +59,7 @@ class Redirects:
                 return _refuse(scope, verdict)
             case Redirect(status, headers):
                 assert link is not None, "only a link redirects"
+                trace.get_current_span().set_attribute("short_code", link.short_code)  # `linkmesh trace` looks for it
                 self._clicks.put(self._click(scope, link))
                 _REDIRECTED[Outcome.REDIRECTED].inc()
                 return Answer(status, headers)
