@@ -15,6 +15,8 @@ from chassis.errors import Unavailable
 from chassis.kafka.record import Position, Record, TopicPartition
 from contracts.link import EventId, LinkKey, UserId
 
+_ROWS_PER_STEP = 25
+
 
 class CrashedError(Exception):
     """The process has died: nothing of it does anything any more."""
@@ -128,7 +130,7 @@ class FakeAccountKeys:
 
 
 class FakeEntryIndex:
-    """EntryIndex in a Database; each row is a step."""
+    """EntryIndex in a Database; each 25 rows are a step, since that is what a real one writes at a time."""
 
     def __init__(self, database: Database, fuse: Fuse | None = None) -> None:
         self._database = database
@@ -136,9 +138,9 @@ class FakeEntryIndex:
 
     async def store(self, rows: Sequence[IndexRow]) -> None:
         """Keeps the rows by place."""
-        for row in rows:
+        for at in range(0, len(rows), _ROWS_PER_STEP):
             self._fuse.step()
-            self._database.rows[row.partition, row.offset] = row
+            self._database.rows |= {(row.partition, row.offset): row for row in rows[at : at + _ROWS_PER_STEP]}
 
     async def of_account(self, user_id: UserId, *, limit: int, after: Cursor | None) -> Sequence[IndexRow]:
         """Newest first."""
