@@ -67,13 +67,13 @@ class _Away:
         """Raises Unavailable while calls fail."""
         if self.away:
             self.away -= 1
-            raise Unavailable("unavailable", "The database does not answer.")
+            raise Unavailable("unavailable", "The database does not answer.", retry_after_s=1)
 
     def end(self) -> None:
         """Raises Unavailable while answers are lost."""
         if self.lost:
             self.lost -= 1
-            raise Unavailable("unavailable", "The database does not answer.")
+            raise Unavailable("unavailable", "The database does not answer.", retry_after_s=1)
 
 
 class FakeEndpointStore(_Away):
