@@ -1,0 +1,37 @@
+"""CPU time and memory of processes, as the kernel accounts them; and where they may run."""
+
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE_MB = resource.getpagesize() / 2**20
+
+
+def family(pid: int) -> list[int]:
+    """A process and all of its descendants."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def pin(pids: Iterable[int], core: int) -> None:
+    """Lets these processes, with all of their threads, run on one core only."""
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """Seconds of CPU (user and system) that these processes have used so far."""
+    total = 0.0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) * _TICK_S
+    return total
+
+
+def resident_mb(pids: Iterable[int]) -> float:
+    """Resident memory of these processes in MiB, shared pages counted in each."""
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_MB for pid in pids)
