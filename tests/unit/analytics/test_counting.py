@@ -1,0 +1,318 @@
+"""The handlers between the log, the book and the stores."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from analytics.domain.book import Book
+from analytics.domain.checkpoints import Checkpoint
+from analytics.domain.clicks import HOUR_MS
+from analytics.domain.rows import Applied, RowImage
+from analytics.handlers.counting import ClickCounter
+from analytics.handlers.present import Found, Present
+from analytics.loops import EndWatch, Flusher, FlushLoop
+from analytics.ports import OwnedRows
+from chassis.errors import Unavailable
+from chassis.kafka.record import TopicPartition
+from contracts.link import LinkKey
+from tests.fakes.analytics_clicks import T0_MS, click, record
+from tests.fakes.analytics_ports import FakeCheckpoints, FakeLog, FakePeers, FakeRowStore
+from tests.fakes.kafka_time import START, VirtualClock, run_virtual
+
+PLACE = TopicPartition("clicks", 0)
+KEY = LinkKey("aB3dE7x")
+HOURS = range(T0_MS // HOUR_MS - 1, T0_MS // HOUR_MS + 2)
+
+
+@dataclass
+class Owner:
+    """A process' worth of parts on fakes."""
+
+    rows: FakeRowStore = field(default_factory=FakeRowStore)
+    checkpoints: FakeCheckpoints = field(default_factory=FakeCheckpoints)
+    log: FakeLog = field(default_factory=FakeLog)
+    peers: FakePeers = field(default_factory=FakePeers)
+    book: Book = field(default_factory=lambda: Book(rows_max=100, dirty_max=3))
+
+    def __post_init__(self) -> None:
+        self.flusher = Flusher(self.book, rows=self.rows, checkpoints=self.checkpoints, rows_per_s_max=25_000)
+        self.counter = ClickCounter(
+            self.book,
+            rows=self.rows,
+            checkpoints=self.checkpoints,
+            log=self.log,
+            flush=self.flusher.flush_now,
+            topic="clicks",
+        )
+        self.present = Present(
+            self.book,
+            rows=self.rows,
+            checkpoints=self.checkpoints,
+            log=self.log,
+            peers=self.peers,
+            address="us:1",
+        )
+
+    async def count(self, *keys: str, first: int = 0) -> None:
+        """Handle a click on each of these links."""
+        await self.counter.handle([record(first + place, click(key)) for place, key in enumerate(keys)])
+
+
+@pytest.mark.rule("A1", "C1")
+def test_a_failed_load_folds_nothing() -> None:
+    """Rows cannot be loaded: Unavailable, and the same records may come again; then they count once."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+        owner.rows.away = True
+        with pytest.raises(Unavailable):
+            await owner.count(KEY, KEY)
+        assert not owner.book.read(KEY, 0, HOURS)
+
+        owner.rows.away = False
+        await owner.count(KEY, KEY)
+
+        assert owner.book.read(KEY, 0, HOURS)[0].human == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("A6")
+def test_too_many_dirty_rows_pause_the_counting() -> None:
+    """At the limit records are not taken until a flush has made room."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+        await owner.count("a", "b", "c")
+        with pytest.raises(Unavailable):
+            await owner.count("d", first=3)
+
+        await owner.flusher.flush(0)
+        await owner.count("d", first=3)
+
+        assert owner.book.dirty == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("A4")
+def test_the_position_is_the_checkpoints() -> None:
+    """On assignment the offset is that of the stored state; without one the partition is left out: from its start."""
+
+    async def scenario() -> None:
+        owner = Owner(log=FakeLog(2))
+        owner.log.times[1] = dict.fromkeys(range(50), T0_MS)
+        await owner.checkpoints.save(Checkpoint(1, offset=41, time_ms=T0_MS))
+
+        position = await owner.counter.assigned([PLACE, TopicPartition("clicks", 1)])
+
+        assert position == {TopicPartition("clicks", 1): 41}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("A8")
+def test_a_log_created_anew_begins_at_its_start() -> None:
+    """The log ends before the checkpoint: a new epoch is stored, and counting goes on at offset 0, onto the rows."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+        await owner.count(KEY, KEY, KEY)
+        assert await owner.counter.revoked([PLACE]) == {PLACE: 3}
+        owner.log.times[0] = {0: T0_MS + 5}
+
+        position = await owner.counter.assigned([PLACE])
+        await owner.count(KEY)
+
+        assert position == {PLACE: 0}
+        assert owner.book.read(KEY, 0, HOURS)[0].human == 4
+
+    asyncio.run(scenario())
+
+
+def test_revoked_flushes_and_forgets() -> None:
+    """What was counted is in the table, the position is told, and nothing of the partition is kept; else it is told."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+        await owner.count("a", "b")
+        assert await owner.counter.checkpoint() == {PLACE: 0}
+
+        assert await owner.counter.revoked([PLACE]) == {PLACE: 2}
+
+        assert len(owner.rows.rows) == 2
+        assert not owner.book.held
+        assert await owner.counter.revoked([PLACE]) == {}
+        await owner.counter.assigned([PLACE])
+        await owner.count("c", first=2)
+        owner.rows.away = True
+        with pytest.raises(Unavailable):
+            await owner.counter.revoked([PLACE])
+        assert not owner.book.held
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("C1")
+def test_what_is_no_click_moves_the_position() -> None:
+    """Garbage and events of another type are skipped, and not read again after a restart."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+        good = record(2, click(KEY))
+        garbage = replace(good, offset=0, value=b"\xff")
+        other = replace(good, offset=1, headers=(("ce_type", b"shortener.events.v1.SpoolClosed"),))
+
+        await owner.counter.handle([garbage, other, good])
+
+        assert await owner.counter.revoked([PLACE]) == {PLACE: 3}
+        assert [row.human for row in owner.rows.rows.values()] == [1]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("A4")
+def test_a_round_that_fails_leaves_the_checkpoint() -> None:
+    """Rows that could not be written: no checkpoint; the next round stores both."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+        await owner.count("a", "b")
+        owner.rows.away = True
+        with pytest.raises(Unavailable):
+            await owner.flusher.flush(0)
+        assert owner.checkpoints.checkpoints == {}
+
+        owner.rows.away = False
+        await owner.flusher.flush(0)
+
+        assert owner.checkpoints.checkpoints[1, 0].offset == 2
+        assert await owner.counter.checkpoint() == {PLACE: 2}
+
+    asyncio.run(scenario())
+
+
+async def _until(condition: Callable[[], bool], clock: VirtualClock, *, seconds: float) -> None:
+    deadline = clock.monotonic() + seconds
+    while not condition():
+        assert clock.monotonic() < deadline, "not in time"
+        await clock.sleep(0.05)
+
+
+@pytest.mark.rule("A6", "C1")
+def test_the_loop_flushes_within_the_interval_and_goes_on_after_a_fault() -> None:
+    """Dirty rows are stored within an interval; a database that was away gets them seconds after it is back."""
+
+    async def scenario() -> None:
+        owner, clock, stop = Owner(book=Book(rows_max=100, dirty_max=4)), VirtualClock(), asyncio.Event()
+        await owner.counter.assigned([PLACE])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(FlushLoop(owner.book, owner.flusher, interval_s=60, clock=clock).run(stop))
+            await clock.sleep(5)
+            await owner.count("a")
+            await _until(lambda: len(owner.rows.rows) == 1, clock, seconds=60)
+            await owner.count("b", first=1)
+            owner.rows.away = True
+            await clock.sleep(180)
+            assert len(owner.rows.rows) == 1
+            owner.rows.away = False
+            await _until(lambda: len(owner.rows.rows) == 2, clock, seconds=2)
+            await owner.count("c", "d", first=2)  # half of what may be dirty
+            await _until(lambda: len(owner.rows.rows) == 4, clock, seconds=1)
+            stop.set()
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("A7")
+def test_a_quiet_partition_is_counted_until_now() -> None:
+    """Each second the end of the log is looked at; while the broker is away the moment stands still."""
+
+    async def scenario() -> None:
+        owner, clock, stop = Owner(), VirtualClock(), asyncio.Event()
+        await owner.counter.assigned([PLACE])
+        start_ms = int(START.timestamp() * 1000)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(EndWatch(owner.book, owner.log, clock=clock).run(stop))
+            await clock.sleep(10.5)
+            assert owner.book.counted_until_ms(0) == start_ms + 10_000
+            owner.log.away = True
+            await clock.sleep(10)
+            assert owner.book.counted_until_ms(0) == start_ms + 10_000
+            stop.set()
+
+    run_virtual(scenario())
+
+
+def some_row(human: int, offset: int) -> RowImage:
+    """A row of the link, with that much in it."""
+    owner = Owner()
+    owner.book.assign(Checkpoint(0))
+    asyncio.run(owner.counter.handle([record(0, click(KEY))]))
+    return replace(owner.book.read(KEY, 0, HOURS)[0], human=human, applied=Applied(1, offset))
+
+
+@pytest.mark.rule("A7")
+def test_the_owner_is_asked_wherever_it_is() -> None:
+    """Ours: from memory. Another's: by its address, once more when it has just changed. Nobody's or dead: the table,
+    counted until its checkpoint.
+    """
+    stored, theirs = some_row(3, 7), some_row(5, 9)
+
+    async def read(owner: Owner) -> Found:
+        return await owner.present.read(KEY, HOURS)
+
+    async def scenario() -> None:
+        owner = Owner()
+        owner.rows.rows[stored.id] = stored
+        assert await read(owner) == Found([], [stored], 0)  # nobody has ever counted
+        await owner.checkpoints.save(Checkpoint(0, offset=8, time_ms=T0_MS))
+        assert await read(owner) == Found([], [stored], T0_MS)  # nobody owns it now
+
+        owner.log.owners[0] = "them:2"
+        owner.peers.answers["them:2"] = OwnedRows([theirs], T0_MS + 5)
+        assert await read(owner) == Found([theirs], [stored], T0_MS + 5)
+        owner.peers.away = True
+        assert await read(owner) == Found([], [stored], T0_MS)
+        owner.peers.away = False
+        owner.peers.answers["them:2"] = None
+        assert await read(owner) == Found([], [stored], T0_MS)
+        assert owner.log.asked_fresh > 0
+
+        owner.log.times[0] = dict.fromkeys(range(8), T0_MS)
+        await owner.counter.assigned([PLACE])
+        await owner.count(KEY, first=8)
+        (ours,) = owner.book.read(KEY, 0, HOURS)
+        assert ours.human == 4
+        assert await read(owner) == Found([ours], [stored], T0_MS)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("A7", "C1")
+def test_a_broker_that_is_away_does_not_hide_the_table() -> None:
+    """Once the partitions are known, counts are answered without the broker; before, it is said that it is away."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        owner.log.away = True
+        with pytest.raises(Unavailable):
+            await owner.present.read(KEY, HOURS)
+        owner.log.away = False
+        await owner.present.read(KEY, HOURS)
+        owner.log.away = True
+        assert (await owner.present.read(KEY, HOURS)).stored == []
+
+        owner.rows.away = True
+        with pytest.raises(Unavailable):
+            await owner.present.read(KEY, HOURS)
+
+    asyncio.run(scenario())
