@@ -20,7 +20,8 @@ _VERDICTS_MAX = 10_000
 class GrpcKeys:
     """Keys. Junk is refused by its checksum without asking anybody."""
 
-    def __init__(self, service: "KeyServiceAsyncStub", *, clock: Clock) -> None:
+    def __init__(self, service: "KeyServiceAsyncStub", *, clock: Clock, verdicts_max: int = _VERDICTS_MAX) -> None:
+        self._verdicts_max = verdicts_max
         self._service = service
         self._clock = clock
         self._verdicts: OrderedDict[str, tuple[float, Principal | None]] = OrderedDict()
@@ -53,7 +54,7 @@ class GrpcKeys:
             principal = None
         self._verdicts[key] = (began, principal)
         self._verdicts.move_to_end(key)
-        while len(self._verdicts) > _VERDICTS_MAX:
+        while len(self._verdicts) > self._verdicts_max:
             self._verdicts.popitem(last=False)
         return principal
 

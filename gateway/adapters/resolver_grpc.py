@@ -28,7 +28,10 @@ class _Flight:
 class GrpcResolver:
     """A Resolver. `tasks` runs the calls and outlives this object."""
 
-    def __init__(self, links: "LinkServiceAsyncStub", *, clock: Clock, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, links: "LinkServiceAsyncStub", *, clock: Clock, tasks: asyncio.TaskGroup, flights_max: int = _FLIGHTS_MAX
+    ) -> None:
+        self._flights_max = flights_max
         self._links = links
         self._clock = clock
         self._tasks = tasks
@@ -45,7 +48,7 @@ class GrpcResolver:
         flight = self._flights.get(key)
         now = self._clock.monotonic()
         if flight is None or now - flight.began > _JOIN_S:
-            if self._in_flight >= _FLIGHTS_MAX:
+            if self._in_flight >= self._flights_max:
                 raise Unavailable("unavailable", "Too many codes are being looked for.", retry_after_s=1)
             flight = self._flights[key] = _Flight(now)
             self._in_flight += 1

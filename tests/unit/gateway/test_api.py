@@ -499,7 +499,8 @@ def test_the_description_names_every_route_and_the_form_of_errors() -> None:
 
         assert set(described["paths"]) == {
             "/api/links", "/api/links/{code}", "/api/links/{code}/stats", "/api/webhooks",
-            "/api/webhooks/{endpoint_id}", "/api/webhooks/{endpoint_id}/deliveries", "/api/audit/entries", "/api/audit/checkpoint",
+            "/api/webhooks/{endpoint_id}", "/api/webhooks/{endpoint_id}/deliveries",
+            "/api/audit/entries", "/api/audit/checkpoint",
         }  # fmt: skip
         for operation in (each for path in described["paths"].values() for each in path.values()):
             assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"]

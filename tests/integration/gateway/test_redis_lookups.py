@@ -1,0 +1,155 @@
+"""Look-ups in a real Redis: how many commands they are, and what a hung or refused one costs."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import REGISTRY
+
+from chassis.breaker import Breaker
+from chassis.clock import SystemClock
+from chassis.errors import Unavailable
+from chassis.redis import Redis, open_redis
+from contracts.cache import encode_entry, url_key
+from contracts.link import LinkKey
+from gateway.adapters.link_cache_redis import TIMEOUT_S, RedisLinkCache
+from linkmesh.local.engines import ValkeyEngine
+from tests.fakes.gateway_peers import make_link
+from tests.fakes.gateway_ports import FakeClock
+
+CODES = [LinkKey(f"batch{number:03d}") for number in range(200)]
+
+
+@contextlib.asynccontextmanager
+async def open_cache(
+    engine: ValkeyEngine, breaker: Breaker | None = None
+) -> AsyncIterator[tuple[RedisLinkCache, Redis]]:
+    """A cache, and a client to look behind it."""
+    async with (
+        open_redis(engine.url, timeout_s=5) as redis,
+        open_redis(engine.url, timeout_s=TIMEOUT_S) as read_only,
+        asyncio.TaskGroup() as tasks,
+    ):
+        yield RedisLinkCache(read_only, breaker=breaker or Breaker(SystemClock()), tasks=tasks), redis
+
+
+async def get_all(cache: RedisLinkCache, codes: list[LinkKey]) -> list[object]:
+    """Looks for all of them in one turn of the loop; failures are values."""
+
+    async def get(code: LinkKey) -> object:
+        try:
+            return await cache.get(code)
+        except Unavailable as exc:
+            return exc
+
+    async with asyncio.TaskGroup() as tasks:
+        reads = [tasks.create_task(get(code)) for code in codes]
+    return [read.result() for read in reads]
+
+
+async def mgets(redis: Redis) -> int:
+    """How many MGETs the server has had."""
+    stats = await redis.info("commandstats")
+    return int(stats.get("cmdstat_mget", {}).get("calls", 0))
+
+
+@pytest.mark.rule("R7")
+def test_lookups_of_one_turn_are_one_command(valkey_fresh: ValkeyEngine) -> None:
+    """Two hundred look-ups at once are one MGET; each gets its own value; a wrong type is a miss."""
+
+    async def main() -> None:
+        async with open_cache(valkey_fresh) as (cache, redis):
+            for code in CODES[:100]:
+                await redis.set(url_key(code), encode_entry(make_link(code)))
+            await redis.lpush(url_key(CODES[150]), "a list")
+            before = await mgets(redis)
+
+            found = await get_all(cache, CODES)
+
+            assert found == [make_link(code) for code in CODES[:100]] + [None] * 100
+            assert await mgets(redis) == before + 1
+
+    asyncio.run(main())
+
+
+def test_a_flood_goes_in_bounded_commands(valkey_fresh: ValkeyEngine) -> None:
+    """More than 512 look-ups are several MGETs; beyond 8192 waiting ones the rest hears at once that it is too many."""
+
+    async def main() -> None:
+        async with open_cache(valkey_fresh) as (cache, redis):
+            before = await mgets(redis)
+
+            found = await get_all(cache, [LinkKey(f"flood{number:05d}") for number in range(8192 + 10)])
+
+            assert [value for value in found if value is not None].__len__() == 10
+            assert all(isinstance(value, Unavailable) for value in found[8192:])
+            assert await mgets(redis) == before + 16
+
+    asyncio.run(main())
+
+
+@pytest.mark.rule("R7", "P5")
+def test_nobody_waits_twice_for_a_hung_redis(valkey_fresh: ValkeyEngine) -> None:
+    """The first look-up waits 50 ms, those after it not at all; a second later one tries; when it answers all do."""
+
+    async def main() -> None:
+        clock, loop = FakeClock(), asyncio.get_running_loop()
+        async with open_cache(valkey_fresh, Breaker(clock)) as (cache, redis):
+            await redis.set(url_key(CODES[0]), encode_entry(make_link(CODES[0])))
+            assert await get_all(cache, CODES[:1]) == [make_link(CODES[0])]
+            valkey_fresh.pause()
+            try:
+                began = loop.time()
+                assert isinstance((await get_all(cache, CODES[:1]))[0], Unavailable)
+                waited_s = loop.time() - began
+                refused_at_once = await get_all(cache, CODES)
+                spent_s = loop.time() - began - waited_s
+                clock.elapsed_s = 1.0
+                trial = await get_all(cache, CODES[:3])
+            finally:
+                valkey_fresh.resume()
+            clock.elapsed_s = 2.0
+            recovering = await get_all(cache, CODES[:1])
+
+            assert TIMEOUT_S * 0.9 <= waited_s < TIMEOUT_S + 0.5
+            assert all(isinstance(value, Unavailable) for value in refused_at_once + trial)
+            assert spent_s < TIMEOUT_S * 4  # two hundred refusals in far less than two hundred deadlines
+            assert recovering == [make_link(CODES[0])]
+
+    asyncio.run(main())
+
+
+@pytest.mark.rule("P7")
+def test_a_redis_that_comes_back_is_found_again(valkey_fresh: ValkeyEngine) -> None:
+    """Killed: look-ups fail at once. Started again: within two seconds they are answered."""
+
+    async def main() -> None:
+        clock = SystemClock()
+        async with open_cache(valkey_fresh) as (cache, redis):
+            await redis.set(url_key(CODES[0]), encode_entry(make_link(CODES[0])))
+            valkey_fresh.kill()
+            assert isinstance((await get_all(cache, CODES[:1]))[0], Unavailable)
+
+            await valkey_fresh.start()
+
+            async with asyncio.timeout(5):
+                while await get_all(cache, CODES[:1]) != [make_link(CODES[0])]:
+                    await clock.sleep(0.05)
+
+    asyncio.run(main())
+
+
+def test_corrupt_values_are_counted(valkey_fresh: ValkeyEngine) -> None:
+    """A value that cannot be decoded is a miss, and shows in a counter."""
+
+    async def main() -> None:
+        async with open_cache(valkey_fresh) as (cache, redis):
+            await redis.set(url_key(CODES[0]), b"\x01nonsense")
+            before = REGISTRY.get_sample_value("link_cache_corrupt_total") or 0
+
+            assert await cache.get(CODES[0]) is None
+
+            assert REGISTRY.get_sample_value("link_cache_corrupt_total") == before + 1
+
+    asyncio.run(main())
