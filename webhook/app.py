@@ -96,6 +96,7 @@ def _policy(config: Config) -> DispatchPolicy:
         attempt_timeout_s=config.attempt_timeout_s,
         lease_s=config.lease_s,
         sweep_interval_s=config.sweep_interval_s,
+        drain_s=config.drain_s,
     )
 
 

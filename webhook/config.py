@@ -18,6 +18,7 @@ class Config(ProcessConfig):
     attempt_timeout_s: float = 15.0  # from the look-up of the name to the end of the answer
     lease_s: float = 30.0  # a claim that is older was abandoned; above attempt_timeout_s, with time to wait for a slot
     sweep_interval_s: float = 1.0  # how often due deliveries are looked for; the shortest delay is 5 s
+    drain_s: float = 5.0  # at stop, for attempts under way; below grace_s, so that a receiver that hangs cannot hold us
     attempts_per_endpoint_max: int = 5  # at the same time: what a small receiver takes
     attempts_max: int = 200  # at the same time in all: 40 endpoints that hang for ever leave room for others
     waiting_max: int = 5_000  # first attempts kept in memory, some 2 KB each; beyond, the table keeps them

@@ -59,6 +59,7 @@ class DispatchPolicy:
     attempt_timeout_s: float
     lease_s: float
     sweep_interval_s: float
+    drain_s: float
     endpoint_age_s: float = 1.0  # how long ago an endpoint may have been read; a deleted one hears no more after that
 
 
@@ -103,6 +104,7 @@ class Dispatcher:
         self._chance = chance
         self._lanes: Lanes[_First] = Lanes(policy.lanes)
         self._tasks: asyncio.TaskGroup | None = None  # while attempts may begin
+        self._under_way: set[asyncio.Task[None]] = set()
         self._pass = _Pass()
 
     def has_room(self, endpoint_id: EndpointId) -> bool:
@@ -118,7 +120,10 @@ class Dispatcher:
         return is_taken
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Makes attempts until stop is set, then ends those under way and gives back what waits."""
+        """Makes attempts until stop is set, then lets those under way end and gives back what waits.
+
+        An attempt that does not end within `drain_s` is abandoned, and made again when its lease is over.
+        """
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
@@ -126,6 +131,10 @@ class Dispatcher:
             finally:
                 self._tasks = None
             await self._give_back()
+            if self._under_way:
+                _, late = await asyncio.wait(self._under_way, timeout=self._policy.drain_s)
+                for attempt in late:
+                    attempt.cancel()
 
     async def _sweep_until(self, stop: asyncio.Event) -> None:
         failures = 0
@@ -171,7 +180,9 @@ class Dispatcher:
 
     def _start(self, endpoint_id: EndpointId, attempt: Callable[[], Awaitable[None]]) -> None:
         assert self._tasks is not None
-        self._tasks.create_task(self._in_slot(endpoint_id, attempt), name="attempt")
+        task = self._tasks.create_task(self._in_slot(endpoint_id, attempt), name="attempt")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     async def _in_slot(self, endpoint_id: EndpointId, attempt: Callable[[], Awaitable[None]]) -> None:
         try:

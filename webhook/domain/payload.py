@@ -62,6 +62,5 @@ def _json_value(text: str) -> object:
 
 
 def _time(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """RFC 3339 in UTC, written as the REST API writes it, so that a link reads the same in both."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

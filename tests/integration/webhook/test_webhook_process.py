@@ -14,6 +14,8 @@ from standardwebhooks import Webhook
 from chassis.clock import SystemClock, uuid7
 from contracts.link import EventId, LinkEvent, LinkState, UserId
 from linkmesh.local.engines import DynamoDBEngine, KafkaEngine
+from linkmesh.local.otlp_bridge import Collector, OtlpReceiver
+from linkmesh.local.ports import free_port
 from linkmesh.local.storage import ensure_topics
 from shortener.webhook.v1 import webhook_service_pb2 as pb
 from tests.fakes.link_events import event_of, make_link
@@ -55,6 +57,7 @@ class World:
         await publish(self.bootstrap, events, traceparent=traceparent)
 
 
+_WORDS = ("http://", "127.0.0.1", "whsec_", "/traced")  # what no attribute may have
 Check = Callable[[World], Coroutine[None, None, None]]
 
 
@@ -112,6 +115,31 @@ def test_created_and_deleted_arrive_with_a_signature_that_others_accept(run: Cal
         assert by_type["link.deleted"]["version"] == 2
 
     run(check)
+
+
+def test_the_request_is_a_span_of_the_events_trace_and_names_no_url(run: Callable[..., None]) -> None:
+    """process → POST webhook, both in the trace that came with the record; attributes name the endpoint, not where."""
+    traceparent = f"00-{'12' * 16}-{'34' * 8}-01"
+    collector, port, stop = Collector(), free_port(), asyncio.Event()
+
+    async def check(world: World) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(OtlpReceiver(collector, port=port).run(stop))
+            made = await world.process.create_endpoint(world.user_id, world.receiver.url("/traced"))
+            await world.publish(world.created("traced"), traceparent=traceparent)
+            await until(lambda: {"CLIENT", "CONSUMER"} <= {span.kind for span in collector.trace("12" * 16)})
+            stop.set()
+
+        spans = {span.kind: span for span in collector.trace("12" * 16)}
+        sent, request = spans["CLIENT"], world.receiver.on("/traced")[0]
+        assert (sent.name, sent.service) == ("POST webhook", "webhook")
+        assert sent.parent_id == spans["CONSUMER"].span_id
+        assert request.headers["traceparent"].split("-")[2] == sent.span_id
+        assert sent.attributes["linkmesh.endpoint_id"] == made.endpoint.endpoint_id
+        told = " ".join(value for span in spans.values() for value in span.attributes.values())
+        assert [word for word in _WORDS if word in told] == []
+
+    run(check, LINKMESH_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.rule("H2")

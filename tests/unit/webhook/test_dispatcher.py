@@ -52,6 +52,7 @@ class World:
                 attempt_timeout_s=ATTEMPT_S,
                 lease_s=lease_s,
                 sweep_interval_s=sweep_s,
+                drain_s=5.0,
             ),
             new_claim=self.new_claim,
             chance=lambda: 0.5,
@@ -280,6 +281,31 @@ def test_stopping_ends_what_is_under_way_and_gives_back_what_waits() -> None:
         assert [row.state for row in states[:5]] == [DeliveryState.DELIVERED] * 5
         assert all((row.state, row.claim) == (DeliveryState.PENDING, "") for row in states[5:])
         assert all(row.next_at is not None and row.next_at <= NOW + timedelta(seconds=4) for row in states[5:])
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("H2")
+def test_a_receiver_that_hangs_does_not_hold_up_the_end() -> None:
+    """An attempt that does not end in time after stop is abandoned: its lease brings it up again."""
+
+    async def scenario() -> None:
+        world = World()
+        dispatcher = world.dispatcher()
+        loop = asyncio.get_running_loop()
+        async with running(dispatcher) as stop:
+            await world.hand_over(dispatcher, "e", HANGING)
+            await asyncio.sleep(1)
+            stop.set()
+            stopped_at = loop.time()
+
+        assert loop.time() - stopped_at <= 5
+        row = world.row("e")
+        assert (row.state, row.attempts, row.next_at) == (
+            DeliveryState.PENDING,
+            0,
+            NOW + timedelta(seconds=LEASE_S),
+        )
 
     run_virtual(scenario())
 
