@@ -1,0 +1,145 @@
+"""The stores of link_service in memory; tests/contract/test_link_service_stores.py proves them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from chassis.auth import Plan
+from chassis.errors import Unavailable
+from contracts.codes import ID_BLOCK, SPACE
+from contracts.link import Link, LinkKey, UserId
+from contracts.link_rows import Reservation
+from link_service.domain.ids import IdBlock
+from link_service.domain.intents import Intent
+from link_service.ports import StoredKey
+
+
+@dataclass
+class Switch:
+    """Whether a dependency is there."""
+
+    away: bool = False
+
+    def answer(self) -> None:
+        """Raises if nobody answers."""
+        if self.away:
+            raise Unavailable("unavailable", "Nobody answers.", retry_after_s=1)
+
+
+@dataclass
+class FakeLinkTable(Switch):
+    """The port LinkTable."""
+
+    meta: dict[LinkKey, Link | Reservation] = field(default_factory=dict)
+    events: set[tuple[LinkKey, int]] = field(default_factory=set)
+    reads: int = 0
+
+    async def read(self, key: LinkKey) -> Link | Reservation | None:
+        self.answer()
+        self.reads += 1
+        return self.meta.get(key)
+
+    async def has_event(self, key: LinkKey, version: int) -> bool:
+        self.answer()
+        return (key, version) in self.events
+
+    async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
+        self.answer()
+        found = self.meta.get(wanted.key)
+        found_id = None if found is None else found.event_id
+        holds = isinstance(found, Reservation | None) and found_id == (over.event_id if over else None)
+        if holds:
+            self.meta[wanted.key] = wanted
+        return holds
+
+
+@dataclass
+class FakeIdCounter(Switch):
+    """The port IdCounter."""
+
+    next: int = 0
+
+    async def lease(self, *, at_least: int) -> IdBlock | None:
+        self.answer()
+        if not at_least <= self.next <= SPACE - ID_BLOCK:
+            return None
+        block = IdBlock(self.next)
+        self.next += ID_BLOCK
+        return block
+
+
+@dataclass
+class FakeCacheServer(Switch):
+    """The port CacheServer."""
+
+    mark: int = 0
+    run: str = "run-1"
+    oldest: Callable[[LinkKey], datetime | None] = lambda _: None
+
+    async def ids_high(self) -> int:
+        self.answer()
+        return self.mark
+
+    async def raise_ids_high(self, mark: int) -> None:
+        self.answer()
+        self.mark = max(self.mark, mark)
+
+    async def run_id(self) -> str:
+        self.answer()
+        return self.run
+
+    async def oldest_in_outbox(self, key: LinkKey) -> datetime | None:
+        self.answer()
+        return self.oldest(key)
+
+
+@dataclass
+class FakeEventLog(Switch):
+    """The port EventLog."""
+
+    oldest: datetime | None = None
+
+    async def oldest_unwritten(self, key: LinkKey) -> datetime | None:
+        self.answer()
+        return self.oldest
+
+
+@dataclass
+class FakeIntents(Switch):
+    """The port Intents; nothing expires by itself."""
+
+    stored: dict[tuple[UserId, str], Intent] = field(default_factory=dict)
+
+    async def begin(self, user_id: UserId, idempotency_key: str, intent: Intent) -> Intent:
+        self.answer()
+        return self.stored.setdefault((user_id, idempotency_key), intent)
+
+    async def swap(self, user_id: UserId, idempotency_key: str, *, old: Intent, new: Intent) -> Intent | None:
+        self.answer()
+        name = (user_id, idempotency_key)
+        if self.stored.get(name) == old:
+            self.stored[name] = new
+        return self.stored.get(name)
+
+
+@dataclass
+class FakeAccounts(Switch):
+    """The port Accounts."""
+
+    plans: dict[UserId, Plan] = field(default_factory=dict)
+    keys: dict[str, StoredKey] = field(default_factory=dict)
+    asked: int = 0
+
+    async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> None:
+        self.answer()
+        self.plans.setdefault(user_id, plan)
+
+    async def add_key(self, key: StoredKey) -> None:
+        self.answer()
+        self.keys[key.key_hash] = key
+
+    async def find_key(self, key_hash: str) -> tuple[StoredKey, Plan] | None:
+        self.asked += 1
+        self.answer()
+        key = self.keys.get(key_hash)
+        return None if key is None else (key, self.plans.get(key.user_id, Plan.FREE))

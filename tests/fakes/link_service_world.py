@@ -1,0 +1,109 @@
+"""link_service without its processes around it: the real handlers on fakes, in virtual time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from chassis.auth import Caller, Plan, Principal, set_caller
+from chassis.task_room import TaskRoom
+from contracts.codes import CodePermutation
+from contracts.scopes import ACCOUNT_SCOPES
+from link_service.domain.destinations import policy_for
+from link_service.domain.ids import IdBlock, IdStock
+from link_service.handlers.attempts import Attempts
+from link_service.handlers.changing import Deletion, GeneratedCreation
+from link_service.handlers.custom import CustomCreation, CustomStores
+from link_service.handlers.links import LinkFlows, LinkHandlers
+from link_service.handlers.reading import Reader, TableReads
+from shortener.link.v1 import link_pb2
+from shortener.link.v1 import link_service_pb2 as pb
+from tests.fakes.kafka_time import VirtualClock
+from tests.fakes.link_cache import FakeLinkCache, FakeRedis
+from tests.fakes.link_service_ports import FakeCacheServer, FakeEventLog, FakeIntents, FakeLinkTable
+
+CODES = CodePermutation(b"k" * 32)
+URL = "https://example.org/"
+
+
+@dataclass
+class LinkWorld:
+    """The handlers and everything they stand on."""
+
+    clock: VirtualClock
+    redis: FakeRedis
+    cache: FakeLinkCache
+    table: FakeLinkTable
+    room: TaskRoom
+    server: FakeCacheServer = field(default_factory=FakeCacheServer)
+    log: FakeEventLog = field(default_factory=FakeEventLog)
+    intents: FakeIntents = field(default_factory=FakeIntents)
+    stock: IdStock = field(default_factory=IdStock)
+
+    def __post_init__(self) -> None:
+        self.stock.add(IdBlock(0))
+        self.reads = TableReads(self.table, self.room)
+        self.reader = Reader(self.cache, self.reads, self.clock)
+        attempts = Attempts(self.cache, self.intents, self.clock)
+        stores = CustomStores(cache=self.cache, server=self.server, table=self.table, log=self.log)
+        flows = LinkFlows(
+            generated=GeneratedCreation(self.cache, attempts, self.stock, CODES, self.clock),
+            custom=CustomCreation(stores, self.reader, attempts, self.room, self.clock),
+            deletion=Deletion(self.cache, self.reader, attempts, self.clock),
+            owners=self.reader,
+            redirects=self.reader,
+        )
+        policy = policy_for("https://go.example.com", allow_private=False)
+        self.handlers = LinkHandlers(flows, policy, self.clock)
+
+    async def create(
+        self, code: str = "", *, user_id: str = "ada", request_id: str = "", long_url: str = URL
+    ) -> link_pb2.Link:
+        """CreateLink by an account's API key."""
+        act_as(user_id)
+        request = pb.CreateLinkRequest(long_url=long_url, custom_code=code, request_id=request_id)
+        return (await self.handlers.CreateLink(request, None)).link
+
+    async def delete(
+        self, code: str, *, user_id: str = "ada", if_version: int = 0, request_id: str = ""
+    ) -> link_pb2.Link:
+        """DeleteLink by an account's API key."""
+        act_as(user_id)
+        request = pb.DeleteLinkRequest(short_code=code, if_version=if_version, request_id=request_id)
+        return (await self.handlers.DeleteLink(request, None)).link
+
+    async def get(self, code: str, *, user_id: str = "ada") -> link_pb2.Link:
+        """GetLink by an account's API key."""
+        act_as(user_id)
+        return (await self.handlers.GetLink(pb.GetLinkRequest(short_code=code), None)).link
+
+    async def resolve(self, code: str) -> pb.ResolveLinkResponse:
+        """ResolveLink by a gateway."""
+        return await self.handlers.ResolveLink(pb.ResolveLinkRequest(short_code=code), None)
+
+    async def persist(self) -> None:
+        """What relay and writer do with all that waits: rows, projection, and the entry gets its expiry."""
+        for key, (link, _) in list(self.redis.values.items()):
+            self.table.events.add((key, link.version))
+            self.table.meta[key] = link
+            await self.cache.persisted(link)
+        self.redis.streams.clear()
+
+    def evict(self) -> None:
+        """The expiry of every persisted entry comes true."""
+        for key, (_, until) in list(self.redis.values.items()):
+            if until is not None:
+                del self.redis.values[key]
+
+
+@asynccontextmanager
+async def link_world() -> AsyncIterator[LinkWorld]:
+    """A new one; use it inside `run_virtual`."""
+    clock = VirtualClock()
+    redis = FakeRedis(clock)
+    async with TaskRoom() as room:
+        yield LinkWorld(clock, redis, FakeLinkCache(redis), FakeLinkTable(), room)
+
+
+def act_as(user_id: str) -> None:
+    """From now on calls come with an API key of this account."""
+    set_caller(Caller(None, Principal(user_id, frozenset(ACCOUNT_SCOPES), Plan.FREE)))
