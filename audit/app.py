@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from audit.adapters.account_keys_dynamodb import DynamoDBAccountKeys
+from audit.adapters.api_keys_grpc import key_verifier
 from audit.adapters.entry_index_dynamodb import DynamoDBEntryIndex
 from audit.adapters.log_storage_files import FileLogStorage
 from audit.config import Config
@@ -15,9 +16,11 @@ from audit.handlers.audit_service import AuditServicer, audit_service
 from audit.handlers.log_files import LogFiles
 from audit.handlers.recorder import OpenLog, Recorder
 from audit.ports import LogStorage
+from chassis.auth import Verify
 from chassis.clock import SystemClock
 from chassis.config import ConfigError, read_key, read_secret
 from chassis.dynamodb import open_dynamodb
+from chassis.grpc_client import open_channel
 from chassis.grpc_server import GrpcServer
 from chassis.health import Readiness
 from chassis.http_server import AdminServer
@@ -72,9 +75,21 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             services=[audit_service(servicer)],
             readiness=readiness,
             mesh_secret=read_secret(config.mesh_secret_file),
+            verify=await _verifier(stack, config),
             reflect=config.environment == "development",
         )
         yield [runner, server, AdminServer(readiness, host=config.host, port=config.admin_port)]
+
+
+async def _verifier(stack: contextlib.AsyncExitStack, config: Config) -> Verify | None:
+    """Who verifies Bearer keys; nobody if there is no link_service to ask."""
+    if not config.link_service:
+        return None
+    secret = read_secret(config.mesh_secret_file)
+    channel = await stack.enter_async_context(
+        open_channel(config.link_service, peer="link_service", process="audit", mesh_secret=secret)
+    )
+    return key_verifier(channel)
 
 
 def _opener(config: Config, storage: LogStorage) -> OpenLog:
