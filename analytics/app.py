@@ -12,6 +12,7 @@ from analytics.adapters.log_kafka import KafkaLog
 from analytics.adapters.peers_grpc import GrpcPeers
 from analytics.config import Config
 from analytics.domain.book import Book
+from analytics.handlers.burial import Burial
 from analytics.handlers.counting import ClickCounter
 from analytics.handlers.present import Present
 from analytics.handlers.queries import AnalyticsService
@@ -25,7 +26,7 @@ from chassis.grpc_server import GrpcServer, Service
 from chassis.health import Readiness
 from chassis.http_server import AdminServer
 from chassis.kafka.admin import Admin
-from chassis.kafka.consumers import Subscription, checkpointed_consumer
+from chassis.kafka.consumers import Subscription, checkpointed_consumer, open_dead_letters
 from chassis.lifecycle import Component
 from contracts.scopes import STATS_READ
 from shortener.analytics.v1 import analytics_service_pb2 as pb
@@ -55,20 +56,19 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         links = await stack.enter_async_context(open_to(config.link_service, peer="link_service"))
 
         flusher = Flusher(book, rows=rows, checkpoints=checkpoints, rows_per_s_max=config.flush_rows_per_s_max)
+        subscription = _subscription(config)
+        dead_letters = await stack.enter_async_context(open_dead_letters(subscription, clock=clock))
         counter = ClickCounter(
-            book, rows=rows, checkpoints=checkpoints, log=log, flush=flusher.flush_now, topic=config.topic
+            book,
+            rows=rows,
+            checkpoints=checkpoints,
+            log=log,
+            flush=flusher.flush_now,
+            burial=Burial(dead_letters, group=config.group, clock=clock),
+            topic=config.topic,
         )
         consumer = checkpointed_consumer(
-            Subscription(
-                bootstrap=config.kafka,
-                group=config.group,
-                topics=[config.topic],
-                client_id=config.address,
-                instance_id=f"analytics-{config.instance}",
-            ),
-            handler=counter,
-            clock=clock,
-            set_ready=readiness.declare("kafka"),
+            subscription, handler=counter, clock=clock, set_ready=readiness.declare("kafka")
         )
         present = Present(book, rows=rows, checkpoints=checkpoints, log=log, peers=peers, address=config.address)
         service = AnalyticsService(
@@ -90,6 +90,16 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             server,
             AdminServer(readiness, host=config.host, port=config.admin_port),
         ]
+
+
+def _subscription(config: Config) -> Subscription:
+    return Subscription(
+        bootstrap=config.kafka,
+        group=config.group,
+        topics=[config.topic],
+        client_id=config.address,  # by which other instances find the owner of a partition
+        instance_id=f"analytics-{config.instance}",
+    )
 
 
 def _service(servicer: AnalyticsService) -> Service:

@@ -3,19 +3,16 @@
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from google.protobuf.message import DecodeError
 from prometheus_client import Counter
 
 from analytics.domain.book import Book, Tally
 from analytics.domain.checkpoints import Checkpoint, is_another_log, next_epoch
-from analytics.domain.clicks import Arrival, Click, VisitorClass
-from analytics.domain.sequences import Verdict, is_forgotten
+from analytics.domain.sequences import Verdict
+from analytics.handlers.burial import Burial
+from analytics.handlers.decoding import Skip, arrival_of, decode
 from analytics.ports import CheckpointStore, Log, RowStore
 from chassis.errors import Unavailable
 from chassis.kafka.record import Position, Record, TopicPartition
-from contracts.link import LinkKey
-from contracts.topics import ANALYTICS_EVENTS
-from shortener.events.v1 import click_events_pb2 as events_pb
 
 CLICKS_COUNTED = Counter("clicks_counted", "Clicks that were added to a row, by class of visitor.", ("class",))
 CLICKS_SKIPPED = Counter(
@@ -26,11 +23,6 @@ CLICKS_SKIPPED = Counter(
 CLICKS_GAPS = Counter("clicks_gaps", "Times that clicks of a spool are missing: recorded, but never arrived.")
 LOG_RECREATED = Counter("analytics_log_recreated", "Partitions whose log was found to be another one.")
 
-_TYPE = ANALYTICS_EVENTS.event_types[0]
-_CLASSES: Mapping[int, VisitorClass] = {
-    events_pb.VISITOR_CLASS_BOT: VisitorClass.BOT,
-    events_pb.VISITOR_CLASS_PREFETCH: VisitorClass.PREFETCH,
-}  # everything else is human, also what a newer gateway calls by a name we do not know
 logger = logging.getLogger(__name__)
 
 Flush = Callable[[int], Awaitable[None]]
@@ -40,13 +32,22 @@ class ClickCounter:
     """A CheckpointedHandler. `flush` writes all of a partition at once and raises Unavailable where that fails."""
 
     def __init__(
-        self, book: Book, *, rows: RowStore, checkpoints: CheckpointStore, log: Log, flush: Flush, topic: str
+        self,
+        book: Book,
+        *,
+        rows: RowStore,
+        checkpoints: CheckpointStore,
+        log: Log,
+        flush: Flush,
+        burial: Burial,
+        topic: str,
     ) -> None:
         self._book = book
         self._rows = rows
         self._checkpoints = checkpoints
         self._log = log
         self._flush = flush
+        self._burial = burial
         self._topic = topic
 
     async def assigned(self, partitions: Collection[TopicPartition]) -> Position:
@@ -54,6 +55,7 @@ class ClickCounter:
         numbers = [place.partition for place in partitions]
         for number in numbers:
             self._book.forget(number)
+        await self._burial.open()
         found = await self._checkpoints.load(numbers)
         standing = {number: await self._standing(checkpoint) for number, checkpoint in found.items()}
         for number in numbers:
@@ -63,15 +65,20 @@ class ClickCounter:
     async def handle(self, records: Sequence[Record]) -> None:
         """Fold these records. Raises Unavailable, with nothing folded, while rows cannot be loaded or must be written.
 
-        Between the last await and the end nothing else runs: all of the records are folded, or none.
+        After the last await all of the records are folded. What is undecodable is buried just before, not earlier:
+        a database that is away must not bury it again with each try.
         """
-        arrivals = [_decode(record) for record in records]
+        await self._burial.check()
+        decoded = [(record, *decode(record)) for record in records]
+        arrivals = [arrival_of(record, click) for record, click, _ in decoded]
         if self._book.full:
             raise Unavailable("unavailable", "Rows must be written before more are counted.")
         missing = self._book.missing(arrivals)
         if missing:
             self._book.admit(missing, await self._rows.load(missing))
-        _count(self._book.fold(arrivals))
+        await self._burial.bury([(record, skip) for record, _, skip in decoded if skip is Skip.UNDECODABLE])
+        tally = self._book.fold(arrivals)
+        _count(tally, [skip for _, _, skip in decoded if skip is not None])
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> Position:
         """Flush and forget these partitions; what is not flushed is folded again by the next owner."""
@@ -101,41 +108,9 @@ class ClickCounter:
         return {TopicPartition(self._topic, number): offset for number, offset in offsets.items()}
 
 
-def _decode(record: Record) -> Arrival:
-    """The arrival that a record is; without a click where its content is none, which is counted, never silent."""
-    click = None
-    if record.header("ce_type") != _TYPE:
-        CLICKS_SKIPPED.labels("other_type").inc()  # an event that a newer gateway sends
-    else:
-        click = decode_click(record.value)
-        if click is None:
-            CLICKS_SKIPPED.labels("undecodable").inc()
-            logger.error("undecodable click at %s/%d offset %d", record.topic, record.partition, record.offset)
-    return Arrival(record.partition, record.offset, record.timestamp_ms, click)
-
-
-def decode_click(value: bytes) -> Click | None:
-    """The click of a LinkAccessed; None if the bytes are none, or say what cannot be."""
-    try:
-        message = events_pb.LinkAccessed.FromString(value)
-        at_ms = message.at.ToMilliseconds()
-        if message.spool_id:
-            is_forgotten(message.spool_id, now_ms=at_ms)  # raises if it is no id
-    except (DecodeError, ValueError):
-        return None
-    if not message.link_key or (message.spool_id and message.sequence < 1):
-        return None
-    return Click(
-        key=LinkKey(message.link_key),
-        at_ms=at_ms,
-        visitor=message.visitor,
-        visitor_class=_CLASSES.get(message.visitor_class, VisitorClass.HUMAN),
-        spool_id=message.spool_id,
-        sequence=message.sequence,
-    )
-
-
-def _count(tally: Tally) -> None:
+def _count(tally: Tally, skips: Sequence[Skip]) -> None:
+    for skip in skips:
+        CLICKS_SKIPPED.labels(skip.value).inc()
     for visitor_class, clicks in tally.counted.items():
         CLICKS_COUNTED.labels(visitor_class.value).inc(clicks)
     CLICKS_SKIPPED.labels("repeat").inc(tally.verdicts[Verdict.REPEAT])

@@ -13,7 +13,7 @@ from chassis.kafka.producer import Producer
 from chassis.kafka.record import Record
 from chassis.kafka.source_kafka import KafkaSource, Subscription
 
-__all__ = ["Subscription", "checkpointed_consumer", "keyed_consumer"]
+__all__ = ["Subscription", "checkpointed_consumer", "keyed_consumer", "open_dead_letters"]
 
 _DEAD_LETTER_BYTES_MAX = 1_048_000  # what a producer may send leaves room for the headers that a dead letter adds
 
@@ -67,6 +67,15 @@ def checkpointed_consumer(
         set_ready=set_ready,
         policy=policy,
     )
+
+
+@asynccontextmanager
+async def open_dead_letters(
+    subscription: Subscription, *, clock: Clock, per_hour_max: int = 50
+) -> AsyncIterator[DeadLetters]:
+    """The dead letters of a group, for the handler of a checkpointed runner, which alone knows what is content."""
+    async with AsyncExitStack() as stack:
+        yield await _dead_letters(stack, subscription, clock, per_hour_max)
 
 
 async def _dead_letters(

@@ -8,6 +8,7 @@ from analytics.domain.clicks import RowId
 from analytics.domain.rows import RowImage
 from analytics.ports import LinkFacts, OwnedRows
 from chassis.errors import NotFound, Unavailable
+from chassis.kafka.dlq import DeadLetter
 from contracts.link import LinkKey, UserId
 
 Pace = Callable[[], Awaitable[None]]
@@ -158,3 +159,28 @@ class FakeLinks(_Away):
         if short_code not in self.links:
             raise NotFound("link_not_found", "There is no such link.")
         return self.links[short_code]
+
+
+class FakeDeadLetters:
+    """DeadLetters in a list."""
+
+    def __init__(self) -> None:
+        self.letters: list[DeadLetter] = []
+        self.away = False
+        self.open_breaker = False
+        self.person_came = False
+
+    async def open(self) -> None:
+        pass
+
+    async def send(self, letter: DeadLetter) -> None:
+        if self.away:
+            raise Unavailable("unavailable", "away")
+        self.letters.append(letter)
+
+    def tripped(self) -> bool:
+        return self.open_breaker
+
+    async def resumed(self) -> bool:
+        self.open_breaker = not self.person_came
+        return self.person_came

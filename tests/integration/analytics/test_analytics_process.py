@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from analytics.domain.clicks import VisitorClass
 from chassis.auth import principal_to_message
 from chassis.errors import InvalidArgument, NotFound, PermissionDenied
 from chassis.grpc_client import open_channel
+from chassis.kafka.admin import Admin
+from chassis.kafka.record import TopicPartition
 from contracts.link_codec import timestamp
 from linkmesh.local.engines import DynamoDBEngine, KafkaEngine
 from shortener.analytics.v1 import analytics_service_pb2 as pb
 from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
-from tests.engines import MakeTopic
+from tests.engines import MakeTopic, create_topic
 from tests.fakes.gateway_peers import ALICE, KEY, make_link
 from tests.integration.analytics.deployment import PARTITIONS, Analytics, Deployment, deployed, message, recreate, send
 
@@ -162,6 +165,31 @@ def test_a_database_that_hangs_pauses_the_counting(
             assert (await process.until_counted(other, 20)).clicks.total == 20
         finally:
             process.kill()
+
+    run(body)
+
+
+@pytest.mark.rule("C1")
+def test_garbage_is_buried_and_stops_nothing(run: Callable[[Scenario], None], kafka: KafkaEngine) -> None:
+    """A record that is no click lies in the dead letters with where and why; the clicks behind it are counted."""
+
+    async def body(deployment: Deployment) -> None:
+        key = deployment.add_link("garbage")
+        dead_letters = f"{deployment.topic}-dlq"
+        await create_topic(kafka.bootstrap, dead_letters, 1, {"message.timestamp.type": "LogAppendTime"})
+        good = message(deployment.topic, key, visitor="one")
+        process = Analytics(deployment)
+        try:
+            await process.start()
+            await send(deployment.kafka, [good, replace(good, value=b"\xff"), good])
+            assert (await process.until_counted(key, 2)).clicks.total == 2
+        finally:
+            process.kill()
+        async with Admin(kafka.bootstrap, client_id="test") as admin:
+            letter = await admin.record_at(TopicPartition(dead_letters, 0), 0)
+        assert letter is not None
+        assert (letter.key, letter.value, letter.header("dlq_offset")) == (key.encode(), b"\xff", "1")
+        assert letter.header("dlq_reason") == "undecodable"
 
     run(body)
 

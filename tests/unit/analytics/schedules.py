@@ -10,13 +10,15 @@ from random import Random
 
 from analytics.domain.book import Book
 from analytics.domain.clicks import HOUR_MS, RowId, VisitorClass, row_of
+from analytics.handlers.burial import Burial
 from analytics.handlers.counting import ClickCounter
 from analytics.loops import Flusher
 from analytics.ports import CheckpointStore, RowStore
+from chassis.kafka.dlq import NoDeadLetters
 from chassis.kafka.record import Record, TopicPartition
 from tests.fakes.analytics_clicks import SPOOL, T0_MS, click, record
 from tests.fakes.analytics_ports import FakeCheckpoints, FakeLog, FakeRowStore
-from tests.fakes.kafka_time import run_virtual
+from tests.fakes.kafka_time import VirtualClock, run_virtual
 
 PLACE = TopicPartition("clicks", 0)
 _CLASSES = (*[VisitorClass.HUMAN] * 4, VisitorClass.BOT, VisitorClass.PREFETCH)
@@ -107,7 +109,13 @@ async def _own(chance: Random, parts: Parts, world: World, *, steps: int | None)
     checkpoints: CheckpointStore = world.checkpoints
     flusher = parts.flusher(book, rows=rows, checkpoints=checkpoints, rows_per_s_max=25_000)
     counter = ClickCounter(
-        book, rows=rows, checkpoints=checkpoints, log=world.log, flush=flusher.flush_now, topic=PLACE.topic
+        book,
+        rows=rows,
+        checkpoints=checkpoints,
+        log=world.log,
+        flush=flusher.flush_now,
+        burial=Burial(NoDeadLetters(), group="g", clock=VirtualClock()),
+        topic=PLACE.topic,
     )
     position = (await counter.assigned([PLACE])).get(PLACE, 0)
     async with asyncio.TaskGroup() as tasks:

@@ -10,6 +10,7 @@ from analytics.domain.book import Book
 from analytics.domain.checkpoints import Checkpoint
 from analytics.domain.clicks import HOUR_MS
 from analytics.domain.rows import Applied, RowImage
+from analytics.handlers.burial import Burial
 from analytics.handlers.counting import ClickCounter
 from analytics.handlers.present import Found, Present
 from analytics.loops import EndWatch, Flusher, FlushLoop
@@ -18,7 +19,7 @@ from chassis.errors import Unavailable
 from chassis.kafka.record import TopicPartition
 from contracts.link import LinkKey
 from tests.fakes.analytics_clicks import T0_MS, click, record
-from tests.fakes.analytics_ports import FakeCheckpoints, FakeLog, FakePeers, FakeRowStore
+from tests.fakes.analytics_ports import FakeCheckpoints, FakeDeadLetters, FakeLog, FakePeers, FakeRowStore
 from tests.fakes.kafka_time import START, VirtualClock, run_virtual
 
 PLACE = TopicPartition("clicks", 0)
@@ -34,6 +35,7 @@ class Owner:
     checkpoints: FakeCheckpoints = field(default_factory=FakeCheckpoints)
     log: FakeLog = field(default_factory=FakeLog)
     peers: FakePeers = field(default_factory=FakePeers)
+    dead_letters: FakeDeadLetters = field(default_factory=FakeDeadLetters)
     book: Book = field(default_factory=lambda: Book(rows_max=100, dirty_max=3))
 
     def __post_init__(self) -> None:
@@ -44,6 +46,7 @@ class Owner:
             checkpoints=self.checkpoints,
             log=self.log,
             flush=self.flusher.flush_now,
+            burial=Burial(self.dead_letters, group="g", clock=VirtualClock()),
             topic="clicks",
         )
         self.present = Present(
@@ -161,7 +164,7 @@ def test_revoked_flushes_and_forgets() -> None:
 
 @pytest.mark.rule("C1")
 def test_what_is_no_click_moves_the_position() -> None:
-    """Garbage and events of another type are skipped, and not read again after a restart."""
+    """Garbage is buried once, events of another type are skipped; neither is read again after a restart."""
 
     async def scenario() -> None:
         owner = Owner()
@@ -170,12 +173,45 @@ def test_what_is_no_click_moves_the_position() -> None:
         garbage = replace(good, offset=0, value=b"\xff")
         other = replace(good, offset=1, headers=(("ce_type", b"shortener.events.v1.SpoolClosed"),))
 
+        owner.rows.away = True
+        with pytest.raises(Unavailable):
+            await owner.counter.handle([garbage, other, good])
+        assert owner.dead_letters.letters == []  # no attempt is burnt while the database is away
+        owner.rows.away = False
+        owner.dead_letters.away = True
+        with pytest.raises(Unavailable):
+            await owner.counter.handle([garbage, other, good])
+        owner.dead_letters.away = False
         await owner.counter.handle([garbage, other, good])
 
+        assert [(letter.record, letter.verdict.reason) for letter in owner.dead_letters.letters] == [
+            (garbage, "undecodable")
+        ]
         assert await owner.counter.revoked([PLACE]) == {PLACE: 3}
         assert [row.human for row in owner.rows.rows.values()] == [1]
 
-    asyncio.run(scenario())
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("C5")
+def test_too_many_dead_letters_stop_the_counting() -> None:
+    """While the breaker is open nothing is counted; once a person has resumed the group it goes on."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+        owner.dead_letters.open_breaker = True
+        with pytest.raises(Unavailable, match="resumed"):
+            await owner.count(KEY)
+        owner.dead_letters.person_came = True
+        with pytest.raises(Unavailable, match="resumed"):
+            await owner.count(KEY)  # looked a moment ago
+        await VirtualClock().sleep(6)
+        await owner.count(KEY)
+
+        assert owner.book.read(KEY, 0, HOURS)[0].human == 1
+
+    run_virtual(scenario())
 
 
 @pytest.mark.rule("A4")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from analytics.domain.clicks import HOUR_MS, Hour, RowId, VisitorClass, counted_ms, row_of
 from analytics.domain.rows import Applied, Row, Visitors
 from analytics.domain.sequences import Spool, Verdict, judge
-from analytics.handlers.counting import decode_click
+from analytics.handlers.decoding import decode_click
 from contracts.link import LinkKey
 from tests.fakes.analytics_clicks import SPOOL, T0_MS, click, message_of
 
