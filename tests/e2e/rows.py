@@ -1,0 +1,27 @@
+"""What the tables really hold, read past every process."""
+
+import asyncio
+
+from chassis.dynamodb import open_dynamodb
+from contracts.link import LinkEvent, LinkKey
+from contracts.link_rows import event_from_row
+from contracts.tables import LINKS, link_pk
+
+
+def stored_events(endpoint: str, codes: list[str]) -> dict[str, list[LinkEvent]]:
+    """The event rows of each code, oldest first."""
+
+    async def read() -> dict[str, list[LinkEvent]]:
+        async with open_dynamodb(endpoint) as client:
+            found = {}
+            for code in codes:
+                answer = await client.query(
+                    TableName=LINKS.name,
+                    KeyConditionExpression="pk = :pk AND begins_with(sk, :e)",
+                    ExpressionAttributeValues={":pk": {"S": link_pk(LinkKey(code))}, ":e": {"S": "E#"}},
+                    ConsistentRead=True,
+                )
+                found[code] = [event_from_row(row) for row in answer["Items"]]
+            return found
+
+    return asyncio.run(read())

@@ -1,0 +1,199 @@
+"""What users keep when something dies, hangs or is away: real processes, real signals, work in flight."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.e2e.rows import stored_events
+from tests.e2e.waiting import eventually
+from tests.system import RunningSystem, started_system
+
+WORKERS = 4
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """A system of this module's own, since it is broken again and again."""
+    with started_system(tmp_path_factory.mktemp("faults"), traces=False) as running:
+        yield running
+
+
+@dataclass
+class Load:
+    """Creates in flight, and what became of them: acknowledged ones by code, and how many were not."""
+
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    refused: int = 0
+    unknown: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def creating(system: RunningSystem) -> Iterator[Load]:
+    """Creates links from several threads until the block ends, about 100 a second."""
+    load, over = Load(), threading.Event()
+
+    def work(worker: int) -> None:
+        number = 0
+        with client(system) as http:
+            while not over.wait(WORKERS / 100):
+                number += 1
+                long_url = f"https://example.org/{worker}/{number}"
+                try:
+                    answer = http.post("/api/links", json={"long_url": long_url})
+                except httpx.HTTPError:
+                    load.unknown += 1
+                    continue
+                if answer.status_code == 201:
+                    load.acknowledged[answer.json()["short_code"]] = long_url
+                elif answer.status_code in (503, 504):
+                    load.refused += 1
+                else:
+                    load.failures.append(answer.text)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def client(system: RunningSystem) -> httpx.Client:
+    """An API client with the development key."""
+    headers = {"authorization": f"Bearer {system.api_key}"}
+    return httpx.Client(base_url=system.gateway, headers=headers, timeout=5, trust_env=False)
+
+
+def grows(load: Load, by: int, *, timeout_s: float = 30.0) -> None:
+    """Returns when so many more creates were acknowledged."""
+    target = len(load.acknowledged) + by
+    eventually(lambda: len(load.acknowledged) >= target, timeout_s=timeout_s)
+
+
+def create(system: RunningSystem, **fields: str) -> httpx.Response:
+    """One create."""
+    with client(system) as http:
+        return http.post("/api/links", json={"long_url": "https://example.org/"} | fields)
+
+
+def follow(system: RunningSystem, code: str) -> httpx.Response:
+    """One redirect."""
+    return httpx.get(f"{system.gateway}/{code}", follow_redirects=False, trust_env=False, timeout=5)
+
+
+def is_stored(system: RunningSystem, codes: list[str]) -> bool:
+    """Whether the table has exactly one event for each code."""
+    events = stored_events(system.address("dynamodb"), codes)
+    assert all(len(found) <= 1 for found in events.values()), "an event is there twice"
+    return all(events.values())
+
+
+@pytest.mark.rule("P1", "P3", "P7", "O1", "C3")
+@pytest.mark.parametrize("victim", ["link_service", "writer", "kafka", "valkey", "dynamodb"])
+def test_kill_9_under_load_loses_no_acknowledged_link(system: RunningSystem, victim: str) -> None:
+    """Work in flight, the process really dies; then every acknowledged link redirects and is in the table, once."""
+    with creating(system) as load:
+        grows(load, 50)
+        before = system.pid(victim)
+        system.kill(victim)
+        eventually(lambda: system.pid(victim) not in (0, before))
+        system.wait_ready(victim)
+        grows(load, 50)
+
+    assert load.failures == []
+    wrong = {
+        code: answer.status_code
+        for code, long_url in load.acknowledged.items()
+        if (answer := follow(system, code)).headers.get("location") != long_url
+    }
+    assert wrong == {}
+    eventually(lambda: is_stored(system, list(load.acknowledged)), timeout_s=30)
+
+
+@pytest.mark.rule("P1", "P5", "O1")
+def test_without_kafka_creates_redirects_and_deletes_go_on_and_events_follow(system: RunningSystem) -> None:
+    """A broker that is away stops no user; what happened meanwhile is stored when it is back."""
+    old = create(system).json()["short_code"]
+    eventually(lambda: is_stored(system, [old]))
+    system.stop("kafka")
+    try:
+        with creating(system) as load:
+            grows(load, 100)
+        assert (load.refused, load.unknown, load.failures) == (0, 0, [])
+        assert follow(system, old).status_code == 302
+        with client(system) as http:
+            assert http.delete(f"/api/links/{old}").status_code == 204
+        assert follow(system, old).status_code == 410
+        assert not is_stored(system, list(load.acknowledged))
+    finally:
+        system.start("kafka")
+
+    eventually(lambda: is_stored(system, list(load.acknowledged)), timeout_s=30)
+    eventually(lambda: len(stored_events(system.address("dynamodb"), [old])[old]) == 2)
+
+
+@pytest.mark.rule("P1", "P5", "K1", "C1")
+def test_without_dynamodb_generated_creates_and_cached_redirects_go_on(system: RunningSystem) -> None:
+    """Ids are in hand, keys are known; a chosen code needs the database and says so. Nothing becomes a dead letter."""
+    old = create(system).json()["short_code"]
+    system.kill("dynamodb", stay_down=True)
+    try:
+        with creating(system) as load:
+            grows(load, 50)
+        assert (load.refused, load.unknown, load.failures) == (0, 0, [])
+        assert follow(system, old).status_code == 302
+        assert create(system, custom_code="needs-the-table").status_code == 503
+    finally:
+        system.start("dynamodb")
+
+    eventually(lambda: is_stored(system, list(load.acknowledged)), timeout_s=30)
+    assert "dead_letters_total{" not in httpx.get(system.admin("writer") + "/metrics", trust_env=False).text
+
+
+@pytest.mark.rule("P5", "L4", "R7")
+@pytest.mark.parametrize("fault", ["stop", "hang"])
+def test_without_redis_persisted_links_redirect_and_creates_are_refused(system: RunningSystem, fault: str) -> None:
+    """Away or hung (SIGSTOP): redirects come from the table in time, creates answer 503, and then all is well."""
+    codes = [create(system).json()["short_code"] for _ in range(20)]
+    eventually(lambda: is_stored(system, codes))
+    system.pause("valkey") if fault == "hang" else system.kill("valkey", stay_down=True)
+    try:
+        slowest_s, statuses = 0.0, []
+        for code in codes:
+            started = time.monotonic()
+            statuses.append(follow(system, code).status_code)
+            slowest_s = max(slowest_s, time.monotonic() - started)
+        refused = create(system)
+        unknown = follow(system, "zzzzzzz")
+    finally:
+        system.resume("valkey") if fault == "hang" else system.start("valkey")
+
+    assert statuses == [302] * len(codes)
+    assert slowest_s < 2.0, "the deadlines together are 0.35 s; the rest is a busy machine"
+    assert refused.status_code == 503
+    assert "retry-after" in refused.headers
+    assert unknown.status_code == 503, "an absence that Redis did not confirm is no 404"
+    eventually(lambda: create(system).status_code == 201)
+
+
+@pytest.mark.rule("P2")
+def test_a_delete_that_was_acknowledged_survives_kill_9_of_redis(system: RunningSystem) -> None:
+    """204, then the power of kill -9: the code still answers 410."""
+    code = create(system).json()["short_code"]
+    with client(system) as http:
+        eventually(lambda: http.delete(f"/api/links/{code}").status_code == 204)  # 503 while a breaker closes
+    before = system.pid("valkey")
+    system.kill("valkey")
+    eventually(lambda: system.pid("valkey") not in (0, before))
+    system.wait_ready("valkey")
+
+    assert eventually(lambda: (status := follow(system, code).status_code) != 503 and status) == 410
