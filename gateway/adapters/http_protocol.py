@@ -13,7 +13,6 @@ from contracts.reasons import Reason
 from gateway.domain.problems import MEDIA_TYPE, Problem, body_of
 
 HEADER_BYTES_MAX = 16 << 10
-_HEADERS_TIMEOUT_S = 10.0
 _LINE_BYTES = 4  # ": " and the end of a line
 _PHRASES = {400: "Bad Request", 431: "Request Header Fields Too Large"}
 
@@ -21,6 +20,7 @@ _PHRASES = {400: "Bad Request", 431: "Request Header Fields Too Large"}
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection."""
 
+    headers_timeout_s = 10.0  # a header block that takes longer is there to hold the connection
     _in_headers = False
     _header_bytes = 0  # as parsed, exact
     _raw_bytes = 0  # as received, for a header that never ends and is therefore never parsed
@@ -95,7 +95,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _wait_for_headers(self) -> None:
-        self._timer = self.loop.call_later(_HEADERS_TIMEOUT_S, self._give_up)
+        self._timer = self.loop.call_later(self.headers_timeout_s, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
