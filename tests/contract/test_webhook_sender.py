@@ -114,6 +114,41 @@ def test_an_endless_answer_is_not_read_to_its_end() -> None:
     asyncio.run(check())
 
 
+@pytest.mark.parametrize(
+    ("garbage", "status"),
+    [
+        (b"", 0),
+        (b"\x00\xff" * 100, 0),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", 0),
+        (b"HTTP/1.1 abc OK\r\n\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc", 200),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nshort", 200),
+        (b"HTTP/1.1 503 \xff\xfe\r\nretry-after: \xff\r\ncontent-length: 0\r\n\r\n", 503),
+    ],
+)
+def test_garbage_is_an_answer_too(garbage: bytes, status: int) -> None:
+    """A receiver that speaks no HTTP, or breaks off, is told of in words; a status that came counts."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(garbage)
+        writer.close()
+
+    async def check() -> None:
+        port = free_port()
+        async with (
+            await asyncio.start_server(handle, "127.0.0.1", port),
+            open_sender(trusted_hosts=TRUSTED, timeout_s=TIMEOUT_S) as sender,
+        ):
+            answer = await sender.send(f"http://127.0.0.1:{port}/", {}, "{}")
+            assert answer.status == status
+
+    asyncio.run(check())
+
+
 def test_nothing_that_an_owner_is_told_names_an_address() -> None:
     """The reason of a failed connection tells what happened, not where: it must not map our network."""
 

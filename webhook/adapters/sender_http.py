@@ -7,6 +7,7 @@ service through a webhook). No redirects, no proxy from the environment, nothing
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from yarl import URL
 from contracts.addresses import is_public_address
 from webhook.domain.deliveries import Answer
 
+logger = logging.getLogger(__name__)
 _ANSWER_BYTES_MAX = 64 << 10
 _BODY_S = 2.0  # for the body behind a status
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close an idle connection themselves
@@ -71,6 +73,9 @@ class HttpSender:
         except TimeoutError:
             return Answer(0, f"No answer within {self._timeout_s:g} seconds.")
         except (aiohttp.ClientError, OSError, ValueError) as exc:
+            return Answer(0, _reason(exc))
+        except Exception as exc:  # a receiver must not be able to end this process, whatever it sends
+            logger.exception("a receiver was met with an unexpected error")
             return Answer(0, _reason(exc))
 
 
