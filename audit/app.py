@@ -65,7 +65,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             handler=recorder,
             clock=SystemClock(),
             set_ready=consuming,
-            policy=CheckpointedPolicy(poll_records_max=config.poll_records_max),
+            policy=CheckpointedPolicy(poll_records_max=config.audit_batch_records_max),
             assign_all=True,
         )
         servicer = AuditServicer(topic=LINKS_EVENTS.name, storage=storage, open_log=open_log, index=index)

@@ -15,8 +15,6 @@ class Config(ProcessConfig):
     dynamodb: str = ""  # endpoint of an engine on this machine; empty: AWS
     audit_dir: Path  # the logs; the one directory that must be backed up, and never shared by two deployments
     audit_signing_key_file: Path | None = None  # Ed25519 seed as hex; whoever has it can sign another history
-    audit_origin: str = "linkmesh.local"  # schema-less URL under which the logs are known; changing it starts new logs
+    audit_origin: str = "linkmesh.local"  # schema-less URL the logs are known by; another one needs another directory
     audit_accept_gaps: bool = False  # a person's word that records which Kafka no longer has may be missing [B1]
-    poll_records_max: int = (
-        500  # a checkpoint is signed per batch and log; a batch has to fit in 30 s on a slow database
-    )
+    audit_batch_records_max: int = 500  # one checkpoint per batch and log; a slow database has to manage it in 30 s

@@ -4,7 +4,8 @@ What is durable (`Disk`, `Database`) outlives the process; the ports on it die w
 they keep the promises of the real ones.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from audit.domain.leaf import ACCOUNT_KEY_BYTES, IndexRow, KeyOwner
@@ -24,17 +25,25 @@ class CrashedError(Exception):
 
 @dataclass
 class Fuse:
-    """Counts the steps that change something durable; before step number `burns_at` (from 1) it raises `error`."""
+    """Counts the steps that change something durable; at step number `burns_at` (from 1) it raises `error`: before the
+    change, or behind it (`late`): done, but nobody was told.
+    """
 
     burns_at: int = 0  # 0: never
     error: Exception = field(default_factory=CrashedError)
+    late: bool = False
     steps: int = 0
 
-    def step(self) -> None:
+    @contextmanager
+    def step(self) -> Iterator[None]:
         """One more step. A dead process takes no further one; a dependency that was away comes back."""
         self.steps += 1
-        dead = isinstance(self.error, CrashedError) and self.steps > self.burns_at
-        if self.burns_at and (self.steps == self.burns_at or dead):
+        burns = self.steps == self.burns_at
+        dead = isinstance(self.error, CrashedError) and 0 < self.burns_at < self.steps
+        if dead or (burns and not self.late):
+            raise self.error
+        yield
+        if burns:
             raise self.error
 
 
@@ -89,24 +98,24 @@ class FakeLogStorage:
         """Each resource is a step."""
         self._check()
         for resource in resources:
-            self._fuse.step()
-            if self._disk.files.setdefault((log, resource.path), resource.data) != resource.data:
-                raise LogStoppedError(log, f"{resource.path} is there with another content")
+            with self._fuse.step():
+                if self._disk.files.setdefault((log, resource.path), resource.data) != resource.data:
+                    raise LogStoppedError(log, f"{resource.path} is there with another content")
 
     async def replace_checkpoint(self, log: LogName, expected: bytes | None, new: bytes) -> None:
         """One step."""
         self._check()
-        self._fuse.step()
-        if self._disk.files.get((log, CHECKPOINT)) not in (expected, new):
-            raise LogStoppedError(log, "another process has written the checkpoint")
-        self._disk.files[log, CHECKPOINT] = new
+        with self._fuse.step():
+            if self._disk.files.get((log, CHECKPOINT)) not in (expected, new):
+                raise LogStoppedError(log, "another process has written the checkpoint")
+            self._disk.files[log, CHECKPOINT] = new
 
     async def forget(self, log: LogName, folders: Sequence[str]) -> None:
         """One step for each folder."""
         for folder in folders:
-            self._fuse.step()
-            for key in [key for key in self._disk.files if key[0] == log and key[1].startswith(f"{folder}/")]:
-                del self._disk.files[key]
+            with self._fuse.step():
+                for key in [key for key in self._disk.files if key[0] == log and key[1].startswith(f"{folder}/")]:
+                    del self._disk.files[key]
 
     def _check(self) -> None:
         if self._disk.owner is not self:
@@ -124,8 +133,8 @@ class FakeAccountKeys:
         """The keys."""
         for owner in sorted(owners, key=lambda owner: (owner.kind.value, owner.name)):
             if owner not in self._database.keys:
-                self._fuse.step()
-                self._database.keys[owner] = len(self._database.keys).to_bytes(ACCOUNT_KEY_BYTES, "big")
+                with self._fuse.step():
+                    self._database.keys[owner] = len(self._database.keys).to_bytes(ACCOUNT_KEY_BYTES, "big")
         return {owner: self._database.keys[owner] for owner in owners}
 
 
@@ -139,8 +148,8 @@ class FakeEntryIndex:
     async def store(self, rows: Sequence[IndexRow]) -> None:
         """Keeps the rows by place."""
         for at in range(0, len(rows), _ROWS_PER_STEP):
-            self._fuse.step()
-            self._database.rows |= {(row.partition, row.offset): row for row in rows[at : at + _ROWS_PER_STEP]}
+            with self._fuse.step():
+                self._database.rows |= {(row.partition, row.offset): row for row in rows[at : at + _ROWS_PER_STEP]}
 
     async def of_account(self, user_id: UserId, *, limit: int, after: Cursor | None) -> Sequence[IndexRow]:
         """Newest first."""

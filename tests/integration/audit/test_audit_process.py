@@ -112,7 +112,7 @@ def test_bad_requests_are_refused(deployment: Deployment, processes: list[AuditP
 @pytest.mark.rule("B1", "B2", "B3", "P1")
 def test_kill_9_leaves_exactly_one_leaf_for_each_record(deployment: Deployment, processes: list[AuditProcess]) -> None:
     """Killed again and again while records come in, the logs end with one leaf per record, in order, one tree each."""
-    audit = AuditProcess(deployment, POLL_RECORDS_MAX="40")  # many small batches: more places to be killed at
+    audit = AuditProcess(deployment, AUDIT_BATCH_RECORDS_MAX="40")  # many small batches: more places to be killed at
     processes.append(audit)
     total, kills = 4_000, 6
     events = [event_of(make_link(f"link-{number}", user_id=f"user-{number % 37}")) for number in range(total)]
@@ -175,3 +175,35 @@ def test_second_process_waits_for_the_first(deployment: Deployment, processes: l
     asyncio.run(check())
 
     assert sum(len(log) for log in deployment.leaves().values()) == 200
+
+
+@pytest.mark.rule("B1", "C1", "P7")
+def test_database_away_is_waited_for(
+    deployment: Deployment, processes: list[AuditProcess], dynamodb_fresh: DynamoDBEngine
+) -> None:
+    """While the database is away nothing is signed and nothing is lost; when it is back, every record has its leaf."""
+    audit = processes[0]
+    events = [event_of(make_link(f"link-{number}")) for number in range(300)]
+
+    async def check() -> None:
+        audit.start()
+        await audit.until_ready()
+        await send(deployment.kafka, [message_of(event) for event in events[:100]])
+        await deployment.until_recorded(100)
+        dynamodb_fresh.kill()
+        await send(deployment.kafka, [message_of(event) for event in events[100:]])
+        deadline = asyncio.get_running_loop().time() + 30
+        while (await audit.readiness())[0]:
+            assert asyncio.get_running_loop().time() < deadline, "it never said that it waits"
+            await asyncio.sleep(0.05)
+        assert deployment.recorded() == 100
+        await dynamodb_fresh.start()
+        await deployment.until_recorded(300)
+        await audit.until_ready()
+        async with audit.client() as client:
+            assert len(await client.entries("ada", size=100)) == 300
+        assert audit.stop() == 0
+
+    asyncio.run(check())
+
+    assert sum(len(log) for log in deployment.leaves().values()) == 300

@@ -140,20 +140,20 @@ def test_crash_before_every_step_leaves_one_leaf_per_record() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     counts=st.tuples(st.integers(0, 280), st.integers(0, 20)),
-    fuses=st.lists(st.tuples(st.integers(1, 80), st.booleans()), max_size=6),
+    fuses=st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.booleans()), max_size=6),
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=5),
 )
 def test_any_run_of_crashes_and_outages_ends_whole(
-    counts: tuple[int, int], fuses: list[tuple[int, bool]], sizes: list[int]
+    counts: tuple[int, int], fuses: list[tuple[int, bool, bool]], sizes: list[int]
 ) -> None:
     """Crashes and dependencies that go away, again and again, with any batches: the logs end complete."""
     world = World(mixed(counts))
     turn = iter(range(1_000_000))
 
     async def check() -> None:
-        for burns_at, crash in fuses:
+        for burns_at, crash, late in fuses:
             error = CrashedError() if crash else Unavailable("unavailable", "away")
-            recorder = world.process(Fuse(burns_at, error))
+            recorder = world.process(Fuse(burns_at, error, late))
             try:
                 await consume(world, recorder, lambda: sizes[next(turn) % len(sizes)])
             except CrashedError:
@@ -173,6 +173,32 @@ async def consume_again(world: World, recorder: Recorder) -> None:
     behind = {place: max(0, position.get(place, 0) - 3) for place in _PLACES}
     again = [r for r in world.records if r.offset >= behind[r.topic_partition]]
     await recorder.handle(again[:50])
+
+
+@pytest.mark.rule("B1", "B3")
+def test_writes_that_were_done_but_not_told_of_are_found() -> None:
+    """At every step the store may do its work and the answer be lost: the process tries again, in other batches."""
+    records = mixed([270, 5])
+
+    async def check() -> int:
+        steps, burns_at = 1_000_000, 0
+        while burns_at < steps:
+            burns_at += 1
+            world = World(records)
+            recorder = world.process(Fuse(burns_at, Unavailable("unavailable", "away"), late=True))
+            try:
+                await consume(world, recorder, lambda: 120)
+            except Unavailable:
+                position = await recorder.checkpoint()
+                left = [r for r in records if r.offset >= position.get(r.topic_partition, 0)]
+                for at in range(0, len(left), 50):
+                    await recorder.handle(left[at : at + 50])
+            else:
+                steps = burns_at
+            world.check_complete()
+        return steps
+
+    assert asyncio.run(check()) > 30
 
 
 @pytest.mark.rule("B1")
