@@ -142,7 +142,8 @@ class KeyedRunner:
         return min(self._policy.poll_timeout_s, max(_POLL_TIMEOUT_MIN_S, wait_s))
 
     def _set_pauses(self) -> None:
-        closed = self._gate.away or self._dead_letters.tripped()
+        # With nothing in hand there is nothing to probe with: after a rebalance an empty window must read on.
+        closed = (self._gate.away and not self._window.empty) or self._dead_letters.tripped()
         wanted = frozenset(self._window.partitions) if closed else self._window.full()
         self._source.pause(wanted - self._paused)
         self._source.resume(self._paused - wanted)

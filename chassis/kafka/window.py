@@ -151,6 +151,11 @@ class Window:
         """How many records are handed out."""
         return self._in_flight
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of our partitions is unfinished."""
+        return not any(partition.unfinished for partition in self._partitions.values())
+
     def take(self, limit: int, *, now: float) -> Sequence[Ticket]:
         """Hand out up to `limit` records, each the head of its key, none of a key that is out or waiting."""
         self._promote(now)

@@ -28,6 +28,7 @@ class FakeBroker:
         self.commits: list[Position] = []
         self.members: dict[str, list[FakeSource]] = defaultdict(list)
         self.arrived = asyncio.Event()
+        self._rebalancing = asyncio.Lock()
 
     def append(
         self, topic: str, key: bytes, value: bytes = b"", headers: Headers = (), partition: int | None = None
@@ -49,12 +50,13 @@ class FakeBroker:
 
     async def rebalance(self, group: str) -> None:
         """Take everything from everybody, then share it out anew."""
-        members = list(self.members[group])
-        for member in members:
-            await member.lose()
-        for place, member in enumerate(members):
-            topics = sorted(tp for tp in self.logs if tp.topic in member.topics)
-            await member.gain(topics[place :: len(members)])
+        async with self._rebalancing:
+            for member in list(self.members[group]):
+                await member.lose()
+            members = list(self.members[group])
+            for place, member in enumerate(members):
+                topics = sorted(tp for tp in self.logs if tp.topic in member.topics)
+                await member.gain(topics[place :: len(members)])
 
 
 class FakeSource:

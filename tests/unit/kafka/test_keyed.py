@@ -442,3 +442,32 @@ def test_lag_is_the_age_of_the_oldest_unfinished_record() -> None:
         assert gone is None, "a process that owns nothing reports nothing"
 
     run_virtual(scenario())
+
+
+@pytest.mark.rule("C1", "P7")
+def test_a_rebalance_while_the_dependency_is_away_does_not_stop_the_probing() -> None:
+    """A rebalance empties the window; the runner reads on, has something to probe with, and finds back."""
+
+    async def scenario() -> None:
+        bench = make_bench()
+        away = True
+
+        async def decide(record: Record) -> Outcome:
+            if away:
+                raise Unavailable("unavailable", "gone")
+            return Done()
+
+        bench.append("a", "b", "c")
+        runner, _ = bench.runner(Diary(decide))
+
+        async with running(runner):
+            await asyncio.sleep(5)
+            await bench.broker.rebalance(GROUP)
+            await asyncio.sleep(5)
+            away = False
+            await asyncio.sleep(5)
+            committed = bench.committed()
+
+        assert committed == 3
+
+    run_virtual(scenario())
