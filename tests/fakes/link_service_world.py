@@ -1,6 +1,6 @@
 """link_service without its processes around it: the real handlers on fakes, in virtual time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ from link_service.handlers.links import LinkFlows, LinkHandlers
 from link_service.handlers.reading import Reader, TableReads
 from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as pb
-from tests.fakes.kafka_time import VirtualClock
+from tests.fakes.kafka_time import VirtualClock, run_virtual
 from tests.fakes.link_cache import FakeLinkCache, FakeRedis
 from tests.fakes.link_service_ports import FakeCacheServer, FakeEventLog, FakeIntents, FakeLinkTable
 
@@ -102,6 +102,16 @@ async def link_world() -> AsyncIterator[LinkWorld]:
     redis = FakeRedis(clock)
     async with TaskRoom() as room:
         yield LinkWorld(clock, redis, FakeLinkCache(redis), FakeLinkTable(), room)
+
+
+def play(scenario: Callable[[LinkWorld], Awaitable[None]]) -> None:
+    """Runs a scenario in a new world."""
+
+    async def main() -> None:
+        async with link_world() as world:
+            await scenario(world)
+
+    run_virtual(main())
 
 
 def act_as(user_id: str) -> None:

@@ -1,7 +1,6 @@
 """Where answers for codes come from, and what is answered when somebody is away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -10,21 +9,10 @@ from contracts.link import Link, LinkKey, LinkState
 from contracts.link_rows import Reservation
 from link_service.ports import Leased
 from shortener.link.v1 import link_pb2
-from tests.fakes.kafka_time import run_virtual
 from tests.fakes.link_events import make_link
-from tests.fakes.link_service_world import LinkWorld, link_world
+from tests.fakes.link_service_world import LinkWorld, play
 
 KEY = LinkKey("abc-1")
-
-
-def play(scenario: Callable[[LinkWorld], Awaitable[None]]) -> None:
-    """Runs a scenario in a new world."""
-
-    async def main() -> None:
-        async with link_world() as world:
-            await scenario(world)
-
-    run_virtual(main())
 
 
 @pytest.mark.rule("R2", "R5")

@@ -1,0 +1,271 @@
+"""What link_service's ports promise, on the fakes and on real engines."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chassis.auth import Plan
+from chassis.clock import SystemClock, uuid7
+from chassis.dynamodb import open_dynamodb
+from chassis.redis import open_redis
+from contracts.codes import ID_BLOCK, SPACE
+from contracts.link import EventId, Link, LinkKey, UserId
+from contracts.link_rows import Reservation, event_to_row, link_to_row
+from contracts.tables import COUNTERS, LINKS
+from link_service.adapters.accounts_dynamodb import DynamoDBAccounts
+from link_service.adapters.cache_server_redis import RedisCacheServer
+from link_service.adapters.id_counter_dynamodb import DynamoDBIdCounter
+from link_service.adapters.intents_redis import RedisIntents
+from link_service.adapters.link_table_dynamodb import DynamoDBLinkTable
+from link_service.adapters.redis_line import RedisLine
+from link_service.domain.ids import IdBlock
+from link_service.domain.intents import Intent
+from link_service.ports import Accounts, CacheServer, IdCounter, Intents, LinkTable, StoredKey
+from linkmesh.local.engines import DynamoDBEngine, ValkeyEngine
+from tests.fakes.link_events import event_of, make_link
+from tests.fakes.link_service_ports import (
+    FakeAccounts,
+    FakeCacheServer,
+    FakeIdCounter,
+    FakeIntents,
+    FakeLinkTable,
+)
+
+AT = datetime(2026, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Stores:
+    """All ports of one kind of world, and what only a test may do to it."""
+
+    table: LinkTable
+    counter: IdCounter
+    server: CacheServer
+    intents: Intents
+    accounts: Accounts
+    put_link: Callable[[LinkKey], Awaitable[Link]]  # a link at version 3, with the rows of its events
+    set_counter: Callable[[int], Awaitable[None]]
+
+
+Scenario = Callable[[Stores], Awaitable[None]]
+Play = Callable[[Scenario], None]
+
+
+@pytest.fixture(params=["fake", "engines"])
+def play(request: pytest.FixtureRequest) -> Play:
+    """Runs a scenario in one of the worlds."""
+    if request.param == "fake":
+        return lambda scenario: asyncio.run(_on_fakes(scenario))
+    redis: ValkeyEngine = request.getfixturevalue("valkey_fresh")
+    dynamodb: DynamoDBEngine = request.getfixturevalue("dynamodb")
+    return lambda scenario: asyncio.run(_on_engines(scenario, redis, dynamodb))
+
+
+async def _on_fakes(scenario: Scenario) -> None:
+    table, counter = FakeLinkTable(), FakeIdCounter()
+
+    async def put_link(key: LinkKey) -> Link:
+        link = make_link(key, version=3)
+        table.meta[key] = link
+        table.events |= {(key, version) for version in (1, 2, 3)}
+        return link
+
+    async def set_counter(value: int) -> None:
+        counter.next = value
+
+    await scenario(Stores(table, counter, FakeCacheServer(), FakeIntents(), FakeAccounts(), put_link, set_counter))
+
+
+async def _on_engines(scenario: Scenario, redis: ValkeyEngine, dynamodb: DynamoDBEngine) -> None:
+    async with open_redis(redis.url, timeout_s=5) as client, open_dynamodb(dynamodb.endpoint) as database:
+        line = RedisLine(client, clock=SystemClock(), timeout_s=5)
+
+        async def put_link(key: LinkKey) -> Link:
+            link = make_link(key, version=3)
+            await database.put_item(TableName=LINKS.name, Item=link_to_row(link))
+            for version in (1, 2, 3):
+                row = event_to_row(event_of(make_link(key, version=version)), b"event")
+                await database.put_item(TableName=LINKS.name, Item=row)
+            return link
+
+        async def set_counter(value: int) -> None:
+            item = {"pk": {"S": "ids"}, "sk": {"S": "META"}, "next": {"N": str(value)}}
+            await database.put_item(TableName=COUNTERS.name, Item=item)
+
+        await database.delete_item(TableName=COUNTERS.name, Key={"pk": {"S": "ids"}, "sk": {"S": "META"}})
+        await scenario(
+            Stores(
+                DynamoDBLinkTable(database),
+                DynamoDBIdCounter(database),
+                RedisCacheServer(line),
+                RedisIntents(line),
+                DynamoDBAccounts(database),
+                put_link,
+                set_counter,
+            )
+        )
+
+
+def new_key() -> LinkKey:
+    """A code that no other test has."""
+    return LinkKey(f"store-{next(_numbers)}")
+
+
+def reservation(key: LinkKey, *, user_id: str = "ada") -> Reservation:
+    """A reservation by a new event."""
+    return Reservation(key=key, user_id=UserId(user_id), event_id=EventId(uuid7(AT)), at=AT, redis_run_id="run-1")
+
+
+@pytest.mark.rule("K2", "P3")
+def test_a_reservation_is_put_over_nothing_or_over_exactly_the_one_that_was_read(play: Play) -> None:
+    """K2: the put is conditional: on nothing, or on the RESERVED item that was read; everything else is refused."""
+
+    async def scenario(stores: Stores) -> None:
+        key = new_key()
+        first, second, third = reservation(key), reservation(key, user_id="eve"), reservation(key)
+        assert await stores.table.read(key) is None
+
+        assert await stores.table.reserve(first, over=None)
+        assert await stores.table.read(key) == first
+        assert not await stores.table.reserve(second, over=None)
+        assert not await stores.table.reserve(second, over=third)
+        assert await stores.table.reserve(second, over=first)
+        assert not await stores.table.reserve(third, over=first)
+
+        assert await stores.table.read(key) == second
+
+    play(scenario)
+
+
+@pytest.mark.rule("K2", "P3")
+def test_a_link_is_never_reserved(play: Play) -> None:
+    """K2: no reservation is put over a link, not even over the reservation it came from."""
+
+    async def scenario(stores: Stores) -> None:
+        key = new_key()
+        older = reservation(key)
+        assert await stores.table.reserve(older, over=None)
+        link = await stores.put_link(key)
+
+        assert not await stores.table.reserve(reservation(key), over=None)
+        assert not await stores.table.reserve(reservation(key), over=older)
+        assert await stores.table.read(key) == link
+        assert await stores.table.has_event(key, 3)
+        assert not await stores.table.has_event(key, 4)
+        assert not await stores.table.has_event(new_key(), 1)
+
+    play(scenario)
+
+
+@pytest.mark.rule("K1", "P3")
+def test_blocks_are_leased_one_after_the_other(play: Play) -> None:
+    """K1: each lease gives the next block, also when many lease at once."""
+
+    async def scenario(stores: Stores) -> None:
+        assert await stores.counter.lease(at_least=0) == IdBlock(0)
+        assert await stores.counter.lease(at_least=ID_BLOCK) == IdBlock(ID_BLOCK)
+
+        async with asyncio.TaskGroup() as tasks:
+            leases = [tasks.create_task(stores.counter.lease(at_least=2 * ID_BLOCK)) for _ in range(20)]
+
+        found = sorted(block.first for task in leases if (block := task.result()) is not None)
+        assert found == [number * ID_BLOCK for number in range(2, 22)]
+
+    play(scenario)
+
+
+@pytest.mark.rule("K1", "P3")
+def test_a_counter_below_the_mark_leases_nothing(play: Play) -> None:
+    """K1: a counter that went back, or has come to the end of the code space, gives no block and stays as it is."""
+
+    async def scenario(stores: Stores) -> None:
+        assert await stores.counter.lease(at_least=ID_BLOCK) is None  # it is not even there
+        await stores.set_counter(3 * ID_BLOCK)
+        assert await stores.counter.lease(at_least=5 * ID_BLOCK) is None
+        assert await stores.counter.lease(at_least=3 * ID_BLOCK) == IdBlock(3 * ID_BLOCK)
+        await stores.set_counter(SPACE - ID_BLOCK + 1)
+
+        assert await stores.counter.lease(at_least=0) is None
+        assert await stores.counter.lease(at_least=ID_BLOCK) is None
+
+    play(scenario)
+
+
+@pytest.mark.rule("K1")
+def test_the_mark_of_ids_only_rises(play: Play) -> None:
+    """K1: `ids:high` is a maximum, whoever tells it in whatever order."""
+
+    async def scenario(stores: Stores) -> None:
+        assert await stores.server.ids_high() == 0
+        for mark in (7 * ID_BLOCK, 3 * ID_BLOCK, SPACE, ID_BLOCK):
+            await stores.server.raise_ids_high(mark)
+
+        assert await stores.server.ids_high() == SPACE
+
+    play(scenario)
+
+
+@pytest.mark.rule("K2")
+def test_redis_tells_its_run_and_its_outbox(play: Play) -> None:
+    """K2: the run id is the same while Redis runs; an empty outbox has no oldest event."""
+
+    async def scenario(stores: Stores) -> None:
+        run_id = await stores.server.run_id()
+
+        assert run_id
+        assert await stores.server.run_id() == run_id
+        assert await stores.server.oldest_in_outbox(new_key()) is None
+
+    play(scenario)
+
+
+@pytest.mark.rule("I1")
+def test_an_intent_is_the_first_and_is_swapped_only_by_who_knows_it(play: Play) -> None:
+    """I1: SET NX keeps the first intent; a swap is compare-and-set; accounts do not meet."""
+
+    async def scenario(stores: Stores) -> None:
+        ada, eve, name = UserId("ada"), UserId("eve"), f"r-{next(_numbers)}"
+        first, second, third = (
+            Intent(body_hash="b", event_id=EventId(uuid7(AT)), key=new_key(), not_after=AT + timedelta(seconds=30))
+            for _ in range(3)
+        )
+
+        assert await stores.intents.begin(ada, name, first) == first
+        assert await stores.intents.begin(ada, name, second) == first
+        assert await stores.intents.begin(eve, name, second) == second
+        assert await stores.intents.swap(ada, name, old=second, new=third) == first
+        assert await stores.intents.swap(ada, name, old=first, new=third) == third
+        assert await stores.intents.swap(ada, "none", old=first, new=third) is None
+
+        assert await stores.intents.begin(ada, name, first) == third
+
+    play(scenario)
+
+
+def test_keys_are_found_by_their_hash(play: Play) -> None:
+    """A stored key is found at once with its account's plan; an account keeps the plan it was opened with."""
+
+    async def scenario(stores: Stores) -> None:
+        user_id = UserId(f"user-{next(_numbers)}")
+        key = StoredKey(
+            key_id="k1",
+            key_hash=f"hash-{user_id}",
+            user_id=user_id,
+            scopes=("links:read", "links:write"),
+            prefix="lk_live_abcd",
+            created_at=AT,
+        )
+        assert await stores.accounts.find_key(key.key_hash) is None
+
+        await stores.accounts.open_account(user_id, Plan.PREMIUM, AT)
+        await stores.accounts.open_account(user_id, Plan.FREE, AT)
+        await stores.accounts.add_key(key)
+
+        assert await stores.accounts.find_key(key.key_hash) == (key, Plan.PREMIUM)
+
+    play(scenario)
