@@ -151,20 +151,31 @@ def _detach(folder: Path, *, as_json: bool) -> None:
             [sys.executable, "-m", "linkmesh.cli.main", *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    deadline = time.monotonic() + _DETACH_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < deadline:
+    began, told = time.monotonic(), 0
+    while process.poll() is None and time.monotonic() < began + _DETACH_TIMEOUT_S:
         try:
             about = ask(folder, "status")
         except (NotRunning, LocalError):
             about = {}
         if about.get("ready") and about.get("pid") == process.pid:
-            say(json.dumps(about) if as_json else _welcome(about, _DETACH_TIMEOUT_S - (deadline - time.monotonic())))
+            say(json.dumps(about) if as_json else _welcome(about, time.monotonic() - began))
             return
+        told = _relay(log, told)
         time.sleep(0.2)
     if process.poll() is None:
         process.terminate()
-    sys.stderr.write(log.read_text(errors="replace"))
+    _relay(log, told)
     sys.exit(FAILED)
+
+
+def _relay(log: Path, told: int) -> int:
+    """Show what the system in the background said since; returns how much was shown."""
+    with log.open("rb") as said:
+        said.seek(told)
+        fresh = said.read()
+    sys.stderr.write(fresh.decode(errors="replace"))
+    sys.stderr.flush()
+    return told + len(fresh)
 
 
 def _moved(given: list[str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from chassis.clock import SystemClock
 from chassis.config import PREFIX, ProcessConfig, variables
 from linkmesh.local.errors import LocalError
+from linkmesh.local.fetchers import MIRROR_VARIABLE
 from linkmesh.local.options import SERVICES, Options
 from linkmesh.local.probes import http_get
 from linkmesh.local.process import POLL_S, ChildProcess, Program
@@ -17,7 +18,7 @@ from linkmesh.local.process import POLL_S, ChildProcess, Program
 READY_TIMEOUT_S = 60.0
 GRACE_S = 15.0  # what services are given to drain; a little longer here, so that they end by themselves
 _STOP_TIMEOUT_S = GRACE_S + 3
-_OF_THE_CLI = {"LINKMESH_API_KEY", "LINKMESH_GATEWAY"}
+_OF_THE_CLI = {"LINKMESH_API_KEY", "LINKMESH_GATEWAY", MIRROR_VARIABLE}
 _DEFAULTS = {
     "LINKMESH_ENVIRONMENT": "development",
     "LINKMESH_TRACE_RATIO": "1",
