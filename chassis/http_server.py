@@ -48,6 +48,7 @@ class HttpServer:
             log_config=None,
             access_log=False,
             lifespan="off",
+            proxy_headers=False,  # it would believe X-Forwarded-For of anything on loopback; the app knows its proxies
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=int(drain_s),
