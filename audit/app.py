@@ -42,15 +42,15 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
     recording = readiness.declare("audit-log")
     consuming = readiness.declare("kafka")
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(open_dynamodb(config.dynamodb))
+        client = await stack.enter_async_context(open_dynamodb(config.dynamodb, timeout_s=config.dynamodb_timeout_s))
         storage = stack.enter_context(FileLogStorage(config.audit_dir))
         open_log = _opener(config, storage)
-        index = DynamoDBEntryIndex(client)
+        index = DynamoDBEntryIndex(client, timeout_s=config.dynamodb_timeout_s)
         recorder = Recorder(
             storage=storage,
             topic=await stack.enter_async_context(Admin(config.kafka, client_id=f"audit-{config.instance}-open")),
             open_log=open_log,
-            keys=DynamoDBAccountKeys(client, make_key=secrets.token_bytes),
+            keys=DynamoDBAccountKeys(client, make_key=secrets.token_bytes, timeout_s=config.dynamodb_timeout_s),
             index=index,
             set_condition=recording,
             accept_gaps=config.audit_accept_gaps,

@@ -13,6 +13,7 @@ class Config(ProcessConfig):
     kafka: str  # host:port of the broker that has links-events
     link_service: str = ""  # host:port of who verifies Bearer keys; empty: only our own processes are let in
     dynamodb: str = ""  # endpoint of an engine on this machine; empty: AWS
+    dynamodb_timeout_s: float = 5.0  # four batches of 25 rows at once, on an engine that syncs its disk for each row
     audit_dir: Path  # the logs; the one directory that must be backed up, and never shared by two deployments
     audit_signing_key_file: Path | None = None  # Ed25519 seed as hex; whoever has it can sign another history
     audit_origin: str = "linkmesh.local"  # schema-less URL the logs are known by; another one needs another directory
