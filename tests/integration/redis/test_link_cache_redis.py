@@ -11,7 +11,7 @@ from chassis.clock import SystemClock
 from chassis.errors import Unavailable
 from chassis.health import Readiness
 from chassis.redis import Redis, open_redis
-from contracts.cache import decode_outbox_entry, url_key
+from contracts.cache import decode_outbox_entry, lease_key, reply_of, restore_call, url_key
 from contracts.link import Link
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.link_cache_redis import RedisLinkCache
@@ -225,6 +225,31 @@ def test_an_entry_whose_link_cannot_be_read_is_neither_present_nor_absent(valkey
             assert await cache.lease(link.key) == Present(following)
 
     asyncio.run(main())
+
+
+def test_restore_puts_back_what_is_absent_or_older_and_nothing_else(valkey_fresh: ValkeyEngine) -> None:
+    """The library's part of the recovery after a failover: stored without expiry if absent or older, and the lease of a
+    reader of the table ends with it."""
+
+    async def main() -> None:
+        async with cache_on(valkey_fresh) as (cache, client):
+            await FunctionLibrary(client).load()
+            first = new_link()
+            second, third = next_of(first), next_of(next_of(first))
+            assert isinstance(await cache.lease(first.key), Leased)
+
+            words = [reply_of(await restore(client, link))[0] for link in (second, first, second, third)]
+
+            assert words == ["STORED", "NOTHING", "NOTHING", "STORED"]
+            assert await cache.get(first.key) == third
+            assert await client.pttl(url_key(first.key)) == -1
+            assert not await client.exists(lease_key(first.key))
+
+    asyncio.run(main())
+
+
+async def restore(client: Redis, link: Link) -> object:
+    return await client.fcall(*restore_call(link).arguments)  # type: ignore[arg-type]  # its stubs know str only
 
 
 @pytest.mark.rule("R6")
