@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from contracts.link import LinkKey, UserId
 
 META = "META"
+CLICKS_EPOCH_PK = "S#EPOCH"  # partition key of the newest life of each partition's log that was seen [A8]
 KEY = "KEY"  # sort key of an account's leaf key in table audit
 
 
@@ -68,9 +69,6 @@ def clicks_sk(hour: datetime, partition: int) -> str:
 def clicks_state_pk(epoch: int) -> str:
     """Partition key of the consumer's state in one life of the topic."""
     return f"S#{epoch}"
-
-
-CLICKS_EPOCH_PK = "S#EPOCH"  # partition key of the newest life of each partition's log that was seen [A8]
 
 
 def partition_sk(partition: int) -> str:
