@@ -6,7 +6,6 @@ from functools import partial
 
 from analytics.adapters.checkpoints_dynamodb import DynamoDBCheckpoints
 from analytics.adapters.click_rows_dynamodb import DynamoDBRowStore
-from analytics.adapters.keys_grpc import GrpcKeys
 from analytics.adapters.links_grpc import GrpcLinks
 from analytics.adapters.log_kafka import KafkaLog
 from analytics.adapters.peers_grpc import GrpcPeers
@@ -17,6 +16,7 @@ from analytics.handlers.counting import ClickCounter
 from analytics.handlers.present import Present
 from analytics.handlers.queries import AnalyticsService
 from analytics.loops import EndWatch, Flusher, FlushLoop
+from chassis.api_keys import key_verifier
 from chassis.auth import Access
 from chassis.clock import SystemClock
 from chassis.config import read_secret
@@ -31,7 +31,6 @@ from chassis.lifecycle import Component
 from contracts.scopes import STATS_READ
 from shortener.analytics.v1 import analytics_service_pb2 as pb
 from shortener.analytics.v1.analytics_service_pb2_grpc import add_AnalyticsServiceServicer_to_server
-from shortener.key.v1.key_service_pb2_grpc import KeyServiceStub
 from shortener.link.v1.link_service_pb2_grpc import LinkServiceStub
 
 _PROCESS = "analytics"
@@ -80,7 +79,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             services=[_service(service)],
             readiness=readiness,
             mesh_secret=secret,
-            verify=GrpcKeys(KeyServiceStub(links)).verify,
+            verify=key_verifier(links),
             reflect=config.environment == "development",
         )
         yield [

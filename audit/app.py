@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from audit.adapters.account_keys_dynamodb import DynamoDBAccountKeys
-from audit.adapters.api_keys_grpc import key_verifier
 from audit.adapters.entry_index_dynamodb import DynamoDBEntryIndex
 from audit.adapters.log_storage_files import FileLogStorage
 from audit.config import Config
@@ -16,6 +15,7 @@ from audit.handlers.audit_service import AuditServicer, audit_service
 from audit.handlers.log_files import LogFiles
 from audit.handlers.recorder import OpenLog, Recorder
 from audit.ports import LogStorage
+from chassis.api_keys import key_verifier
 from chassis.auth import Verify
 from chassis.clock import SystemClock
 from chassis.config import ConfigError, read_key, read_secret

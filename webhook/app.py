@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
 
+from chassis.api_keys import key_verifier
 from chassis.auth import Verify
 from chassis.clock import SystemClock, uuid7
 from chassis.config import ConfigError, read_secret
@@ -16,7 +17,6 @@ from chassis.http_server import AdminServer
 from chassis.kafka.consumers import Subscription, keyed_consumer
 from chassis.lifecycle import Component
 from contracts.topics import LINKS_EVENTS
-from webhook.adapters.api_keys_grpc import key_verifier
 from webhook.adapters.deliveries_dynamodb import DynamoDBDeliveryStore
 from webhook.adapters.endpoints_dynamodb import DynamoDBEndpointStore
 from webhook.adapters.sender_http import open_sender

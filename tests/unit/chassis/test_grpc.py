@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import grpc
 import pytest
 
+from chassis.api_keys import key_verifier
 from chassis.auth import Access, Principal, principal_of
 from chassis.errors import (
     Aborted,
@@ -187,6 +188,19 @@ def test_who_may_call_what() -> None:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await call
                 assert caught.value.code() is status
+
+    with_server(check)
+
+
+def test_a_key_is_verified_by_the_key_service() -> None:
+    """The verdict is the KeyService's principal, or its error."""
+
+    async def check(port: int) -> None:
+        async with open_channel(f"127.0.0.1:{port}", peer="x", process="audit", mesh_secret=SECRET) as channel:
+            verdict = key_verifier(channel)
+            assert await verdict("any") == Principal("ada", frozenset({"links:read"}))
+            with pytest.raises(Aborted):
+                await verdict("told")
 
     with_server(check)
 

@@ -1,4 +1,4 @@
-"""Bearer keys, verified by link_service."""
+"""API keys of callers that are none of our processes, verified by the KeyService each time: such callers are few."""
 
 import grpc
 
