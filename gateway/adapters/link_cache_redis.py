@@ -27,7 +27,10 @@ CORRUPT = Counter("link_cache_corrupt_total", "Values in Redis that could not be
 class RedisLinkCache:
     """A LinkCache. `tasks` runs the MGETs and outlives this object."""
 
-    def __init__(self, redis: Redis, *, breaker: Breaker, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, redis: Redis, *, breaker: Breaker, tasks: asyncio.TaskGroup, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._timeout_s = timeout_s
         self._redis = redis
         self._breaker = breaker
         self._tasks = tasks
@@ -84,7 +87,7 @@ class RedisLinkCache:
     async def _mget(self, keys: list[str]) -> list[bytes | None]:
         try:
             with redis_errors():
-                async with asyncio.timeout(TIMEOUT_S):
+                async with asyncio.timeout(self._timeout_s):
                     values = await self._redis.mget(keys)
                     return [value if isinstance(value, bytes) else None for value in values]
         except ResponseError as exc:  # such as a password that is wrong: for us it is away

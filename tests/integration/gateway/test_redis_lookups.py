@@ -13,25 +13,28 @@ from chassis.errors import Unavailable
 from chassis.redis import Redis, open_redis
 from contracts.cache import encode_entry, url_key
 from contracts.link import LinkKey
-from gateway.adapters.link_cache_redis import TIMEOUT_S, RedisLinkCache
+from gateway.adapters.link_cache_redis import RedisLinkCache
 from linkmesh.local.engines import ValkeyEngine
 from tests.fakes.gateway_peers import make_link
 from tests.fakes.gateway_ports import FakeClock
 
+_PATIENCE_S = 5.0  # where commands are counted, not time: a busy machine may miss the product's 50 ms
+_DEADLINE_S = 0.5
 CODES = [LinkKey(f"batch{number:03d}") for number in range(200)]
 
 
 @contextlib.asynccontextmanager
 async def open_cache(
-    engine: ValkeyEngine, breaker: Breaker | None = None
+    engine: ValkeyEngine, breaker: Breaker | None = None, *, timeout_s: float = _PATIENCE_S
 ) -> AsyncIterator[tuple[RedisLinkCache, Redis]]:
     """A cache, and a client to look behind it."""
     async with (
         open_redis(engine.url, timeout_s=5) as redis,
-        open_redis(engine.url, timeout_s=TIMEOUT_S) as read_only,
+        open_redis(engine.url, timeout_s=timeout_s) as read_only,
         asyncio.TaskGroup() as tasks,
     ):
-        yield RedisLinkCache(read_only, breaker=breaker or Breaker(SystemClock()), tasks=tasks), redis
+        breaker = breaker or Breaker(SystemClock())
+        yield RedisLinkCache(read_only, breaker=breaker, tasks=tasks, timeout_s=timeout_s), redis
 
 
 async def get_all(cache: RedisLinkCache, codes: list[LinkKey]) -> list[object]:
@@ -82,7 +85,7 @@ def test_a_flood_goes_in_bounded_commands(valkey_fresh: ValkeyEngine) -> None:
 
             found = await get_all(cache, [LinkKey(f"flood{number:05d}") for number in range(8192 + 10)])
 
-            assert [value for value in found if value is not None].__len__() == 10
+            assert found[:8192] == [None] * 8192
             assert all(isinstance(value, Unavailable) for value in found[8192:])
             assert await mgets(redis) == before + 16
 
@@ -91,11 +94,11 @@ def test_a_flood_goes_in_bounded_commands(valkey_fresh: ValkeyEngine) -> None:
 
 @pytest.mark.rule("R7", "P5")
 def test_nobody_waits_twice_for_a_hung_redis(valkey_fresh: ValkeyEngine) -> None:
-    """The first look-up waits 50 ms, those after it not at all; a second later one tries; when it answers all do."""
+    """The first look-up waits its deadline, those after it not at all; a second later one tries; when it answers all do."""
 
     async def main() -> None:
         clock, loop = FakeClock(), asyncio.get_running_loop()
-        async with open_cache(valkey_fresh, Breaker(clock)) as (cache, redis):
+        async with open_cache(valkey_fresh, Breaker(clock), timeout_s=_DEADLINE_S) as (cache, redis):
             await redis.set(url_key(CODES[0]), encode_entry(make_link(CODES[0])))
             assert await get_all(cache, CODES[:1]) == [make_link(CODES[0])]
             valkey_fresh.pause()
@@ -112,9 +115,9 @@ def test_nobody_waits_twice_for_a_hung_redis(valkey_fresh: ValkeyEngine) -> None
             clock.elapsed_s = 2.0
             recovering = await get_all(cache, CODES[:1])
 
-            assert TIMEOUT_S * 0.9 <= waited_s < TIMEOUT_S + 0.5
+            assert _DEADLINE_S * 0.9 <= waited_s < _DEADLINE_S + 1
             assert all(isinstance(value, Unavailable) for value in refused_at_once + trial)
-            assert spent_s < TIMEOUT_S * 4  # two hundred refusals in far less than two hundred deadlines
+            assert spent_s < _DEADLINE_S  # two hundred refusals in less than one deadline
             assert recovering == [make_link(CODES[0])]
 
     asyncio.run(main())
