@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.clock import SystemClock
+from chassis.errors import ServiceError
 from chassis.grpc_client import open_channel
 from contracts.topics import LINKS_EVENTS
 from link_service.adapters.event_log_kafka import WRITER_GROUP
@@ -176,3 +177,28 @@ async def gateway(service: ServiceProcess) -> AsyncIterator[Gateway]:
     target = f"127.0.0.1:{service.grpc_port}"
     async with open_channel(target, peer="link_service", process="gateway", mesh_secret=service.mesh_secret) as channel:
         yield Gateway(rpc.LinkServiceStub(channel), key_rpc.KeyServiceStub(channel))
+
+
+Scenario = Callable[[ServiceProcess, Gateway], Awaitable[None]]
+Play = Callable[[Scenario], None]
+
+
+async def until(try_it: Callable[[], Awaitable[bool]], *, timeout_s: float = 15) -> None:
+    """Polls until it holds; fails when it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not await try_it():
+        assert time.monotonic() < deadline, "it never came true"
+        await SystemClock().sleep(0.05)
+
+
+def works(call: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[bool]]:
+    """Whether a call succeeds now."""
+
+    async def attempt() -> bool:
+        try:
+            await call()
+        except ServiceError:
+            return False
+        return True
+
+    return attempt

@@ -1,9 +1,6 @@
-"""link_service as it runs: its own process, a real channel, real engines; and what happens when these go away."""
+"""link_service as it runs: its own process, a real channel, real engines."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -15,20 +12,16 @@ from chassis.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    ServiceError,
     Unauthenticated,
-    Unavailable,
 )
 from chassis.redis import open_redis
 from contracts.cache import encode_entry, lease_key, url_key
 from contracts.codes import ID_BLOCK
 from contracts.link import EventId, LinkKey, UserId
-from contracts.link_rows import Reservation, link_to_row, reservation_to_row
+from contracts.link_rows import Reservation, reservation_to_row
 from contracts.tables import LINKS
 from link_service.adapters.cache_server_redis import RedisCacheServer
 from link_service.adapters.redis_line import RedisLine
-from linkmesh.local.engines import DynamoDBEngine, KafkaEngine, ValkeyEngine
-from linkmesh.local.storage import ensure_topics
 from shortener.key.v1 import key_service_pb2 as key_pb
 from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as pb
@@ -38,61 +31,16 @@ from tests.integration.link_service.running import (
     URL,
     Engines,
     Gateway,
+    Play,
     ServiceProcess,
-    gateway,
-    process,
     the_writer_catches_up,
+    until,
+    works,
 )
-
-Scenario = Callable[[ServiceProcess, Gateway], Awaitable[None]]
-
-
-@pytest.fixture
-def engines(valkey_fresh: ValkeyEngine, dynamodb_fresh: DynamoDBEngine, kafka: KafkaEngine) -> Engines:
-    """Redis and DynamoDB of this test alone, the session's broker with the product's topics."""
-    asyncio.run(ensure_topics(kafka.bootstrap))
-    return Engines(valkey_fresh, dynamodb_fresh, kafka.bootstrap)
-
-
-@pytest.fixture
-def play(engines: Engines, tmp_path: Path) -> Iterator[Callable[[Scenario], None]]:
-    """Runs a scenario against a process that is ready."""
-    with process(engines, tmp_path) as service:
-
-        def run(scenario: Scenario) -> None:
-            async def main() -> None:
-                await service.start()
-                async with gateway(service) as caller:
-                    await scenario(service, caller)
-
-            asyncio.run(main())
-
-        yield run
-
-
-async def until(try_it: Callable[[], Awaitable[bool]], *, timeout_s: float = 15) -> None:
-    """Polls until it holds; fails when it never does."""
-    deadline = time.monotonic() + timeout_s
-    while not await try_it():
-        assert time.monotonic() < deadline, "it never came true"
-        await SystemClock().sleep(0.05)
-
-
-def works(call: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[bool]]:
-    """Whether a call succeeds now."""
-
-    async def attempt() -> bool:
-        try:
-            await call()
-        except ServiceError:
-            return False
-        return True
-
-    return attempt
 
 
 @pytest.mark.rule("K1", "R1")
-def test_a_link_lives_and_ends(play: Callable[[Scenario], None]) -> None:
+def test_a_link_lives_and_ends(play: Play) -> None:
     """Create, resolve, get, delete, resolve: each step sees the one before it at once, and the process drains well."""
 
     async def scenario(service: ServiceProcess, caller: Gateway) -> None:
@@ -113,7 +61,7 @@ def test_a_link_lives_and_ends(play: Callable[[Scenario], None]) -> None:
     play(scenario)
 
 
-def test_errors_have_their_reasons_and_fields(play: Callable[[Scenario], None]) -> None:
+def test_errors_have_their_reasons_and_fields(play: Play) -> None:
     """Bad input is refused with a documented reason and every field that is wrong, over the wire."""
 
     async def scenario(service: ServiceProcess, caller: Gateway) -> None:
@@ -129,7 +77,7 @@ def test_errors_have_their_reasons_and_fields(play: Callable[[Scenario], None]) 
     play(scenario)
 
 
-def test_api_keys_open_their_account_and_nothing_else(play: Callable[[Scenario], None]) -> None:
+def test_api_keys_open_their_account_and_nothing_else(play: Play) -> None:
     """A public caller with a Bearer key acts for its account; without one, or by a stated principal, nobody does."""
 
     async def scenario(service: ServiceProcess, caller: Gateway) -> None:
@@ -162,7 +110,7 @@ def test_api_keys_open_their_account_and_nothing_else(play: Callable[[Scenario],
 
 
 @pytest.mark.rule("K2", "P3")
-def test_of_many_concurrent_creates_of_a_code_one_wins(play: Callable[[Scenario], None]) -> None:
+def test_of_many_concurrent_creates_of_a_code_one_wins(play: Play) -> None:
     """K2: one link; everybody else is told that the code is taken."""
 
     async def scenario(service: ServiceProcess, caller: Gateway) -> None:
@@ -186,7 +134,7 @@ def test_of_many_concurrent_creates_of_a_code_one_wins(play: Callable[[Scenario]
 
 
 @pytest.mark.rule("K2", "P3")
-def test_after_a_kill_between_reservation_and_mutation(play: Callable[[Scenario], None], engines: Engines) -> None:
+def test_after_a_kill_between_reservation_and_mutation(play: Play, engines: Engines) -> None:
     """K2: the owner takes its code over; a stranger gets 409 while the older create could stand in the outbox."""
 
     async def scenario(service: ServiceProcess, caller: Gateway) -> None:
@@ -229,111 +177,3 @@ async def _leads_no_more(service: ServiceProcess) -> bool:
 
 def _outbox_of(code: str) -> str:
     return url_key(LinkKey(code)).replace("url:", "outbox:").split(":" + code)[0]
-
-
-@pytest.mark.rule("P5", "L4")
-@pytest.mark.parametrize("how", ["killed", "hung"])
-def test_without_redis_codes_resolve_from_the_table_within_their_deadline(
-    play: Callable[[Scenario], None], engines: Engines, how: str
-) -> None:
-    """L4, P5: Redis stopped or hung: DynamoDB answers, marked; absences and creates are 503; then all heals."""
-
-    async def scenario(service: ServiceProcess, caller: Gateway) -> None:
-        async with open_dynamodb(engines.dynamodb.endpoint) as db:
-            await db.put_item(TableName=LINKS.name, Item=link_to_row(make_link("stored-1")))
-        await until(works(lambda: caller.resolve("stored-1", timeout_s=2)))
-        if how == "killed":
-            engines.valkey.kill()
-        else:
-            engines.valkey.pause()
-        try:
-            for _ in range(20):
-                answer = await caller.resolve("stored-1")
-                assert (answer.link.short_code, answer.unconfirmed) == ("stored-1", True)
-            with pytest.raises(Unavailable):
-                await caller.resolve("absent-1")
-            with pytest.raises(Unavailable):
-                await caller.create()
-        finally:
-            if how == "killed":
-                await engines.valkey.start()
-            else:
-                engines.valkey.resume()
-
-        await until(works(caller.create))
-        await until(works(lambda: caller.create("healed-1")))
-        assert not (await caller.resolve("stored-1", timeout_s=2)).unconfirmed
-
-    play(scenario)
-
-
-@pytest.mark.rule("P5", "K1")
-@pytest.mark.parametrize("how", ["killed", "hung"])
-def test_without_the_database_generated_creates_go_on(
-    play: Callable[[Scenario], None], engines: Engines, how: str
-) -> None:
-    """K1, P5: ids and verdicts on keys are in hand: creates, reads and deletes in Redis go on; custom is 503."""
-
-    async def scenario(service: ServiceProcess, caller: Gateway) -> None:
-        key = await caller.keys.CreateKey(key_pb.CreateKeyRequest(user_id="ada"), timeout=5)
-        secret = key_pb.VerifyKeyRequest(secret=key.secret)
-        await caller.keys.VerifyKey(secret, timeout=5)
-        if how == "killed":
-            engines.dynamodb.kill()
-        else:
-            engines.dynamodb.pause()
-        try:
-            await SystemClock().sleep(1.1)  # the verdict is no longer fresh
-            assert (await caller.keys.VerifyKey(secret, timeout=1)).principal.user_id == "ada"
-            code = (await caller.create()).link.short_code
-            assert (await caller.resolve(code)).link.short_code == code
-            await caller.delete(code)
-            with pytest.raises(Unavailable):
-                await caller.create("custom-1")
-            assert service.metric('key_verdicts_total{source="stale"}') >= 1
-        finally:
-            if how == "killed":
-                await engines.dynamodb.start()
-            else:
-                engines.dynamodb.resume()
-
-        await until(works(lambda: caller.create("custom-1")))
-
-    play(scenario)
-
-
-@pytest.mark.rule("P1", "K1")
-def test_kill_nine_during_creates_loses_no_acknowledged_link(
-    play: Callable[[Scenario], None], engines: Engines
-) -> None:
-    """P1, K1: what was acknowledged before the kill is there after the restart, and no code is issued twice."""
-
-    async def scenario(service: ServiceProcess, caller: Gateway) -> None:
-        acknowledged: list[str] = []
-
-        async def keep_creating() -> None:
-            while True:
-                try:
-                    acknowledged.append((await caller.create(timeout_s=1)).link.short_code)
-                except ServiceError:
-                    return
-
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(4):
-                tasks.create_task(keep_creating())
-            await until(lambda: _more_than(acknowledged, 200))
-            service.kill()
-        before = list(acknowledged)
-        await service.start()
-        await until(works(caller.create))
-        after = [(await caller.create()).link.short_code for _ in range(50)]
-
-        for code in before:
-            assert (await caller.resolve(code, timeout_s=2)).link.short_code == code
-        assert len(set(before) | set(after)) == len(before) + len(after)
-
-    play(scenario)
-
-
-async def _more_than(found: list[str], number: int) -> bool:
-    return len(found) > number
