@@ -94,7 +94,7 @@ def test_a_flood_goes_in_bounded_commands(valkey_fresh: ValkeyEngine) -> None:
 
 @pytest.mark.rule("R7", "P5")
 def test_nobody_waits_twice_for_a_hung_redis(valkey_fresh: ValkeyEngine) -> None:
-    """The first look-up waits its deadline, those after it not at all; a second later one tries; when it answers all do."""
+    """The first look-up waits its deadline, later ones not at all; a second on one tries; when it answers, all do."""
 
     async def main() -> None:
         clock, loop = FakeClock(), asyncio.get_running_loop()
