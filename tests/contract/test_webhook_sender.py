@@ -46,7 +46,7 @@ async def _over_http(check: Check) -> None:
 
 
 @asynccontextmanager
-async def serving(trusted: tuple[str, ...] = TRUSTED) -> AsyncIterator[Subject]:
+async def serving(trusted: tuple[str, ...] = TRUSTED, timeout_s: float = TIMEOUT_S) -> AsyncIterator[Subject]:
     """Real receivers on this machine, and a sender that trusts some hosts."""
     port, closed = free_port(), free_port()
     released = asyncio.Event()
@@ -65,6 +65,12 @@ async def serving(trusted: tuple[str, ...] = TRUSTED) -> AsyncIterator[Subject]:
                 while not released.is_set():
                     await response.write(b"x" * 65536)
                 return response
+            case ["stalls"]:
+                stalled = web.StreamResponse(status=201)
+                await stalled.prepare(request)
+                await stalled.write(b"x")
+                await released.wait()
+                return stalled
             case ["302"]:
                 return web.Response(status=302, headers={"location": "/204"})
             case [status, wait]:
@@ -78,7 +84,7 @@ async def serving(trusted: tuple[str, ...] = TRUSTED) -> AsyncIterator[Subject]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with open_sender(trusted_hosts=trusted, timeout_s=TIMEOUT_S) as sender:
+        async with open_sender(trusted_hosts=trusted, timeout_s=timeout_s) as sender:
             yield Subject(sender, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{closed}/", bodies)
     finally:
         released.set()
@@ -103,13 +109,14 @@ def test_whatever_a_receiver_does_is_an_answer(run: Callable[[Check], None]) -> 
     run(check)
 
 
-def test_an_endless_answer_is_not_read_to_its_end() -> None:
-    """The status decides; of the body no more than 64 KiB are read, and none is waited for."""
+@pytest.mark.parametrize(("path", "status", "within_s"), [("endless", 200, 1.5), ("stalls", 201, 5)])
+def test_a_body_without_end_does_not_change_the_answer(path: str, status: int, within_s: float) -> None:
+    """The status decides; of the body no more than 64 KiB are read, and it is waited for 2 s at most, not the 15."""
 
     async def check() -> None:
-        async with serving() as subject, asyncio.timeout(5):
-            answer = await subject.sender.send(f"{subject.base}/endless", {}, "{}")
-            assert answer.status == 200
+        async with serving(timeout_s=15) as subject, asyncio.timeout(within_s):
+            answer = await subject.sender.send(f"{subject.base}/{path}", {}, "{}")
+            assert answer.status == status
 
     asyncio.run(check())
 

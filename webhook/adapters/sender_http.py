@@ -68,8 +68,7 @@ class HttpSender:
             target = URL(url, encoded=True)
             # By the host that is about to be connected to, so that no two parsers can disagree about it.
             session = self._trusted if target.host in self._trusted_hosts else self._guarded
-            async with asyncio.timeout(self._timeout_s):
-                return await _post(session, target, headers, body)
+            return await _post(session, target, headers, body, self._timeout_s)
         except TimeoutError:
             return Answer(0, f"No answer within {self._timeout_s:g} seconds.")
         except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -142,15 +141,24 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     )
 
 
-async def _post(session: aiohttp.ClientSession, target: URL, headers: Mapping[str, str], body: str) -> Answer:
+async def _post(
+    session: aiohttp.ClientSession, target: URL, headers: Mapping[str, str], body: str, timeout_s: float
+) -> Answer:
     sent = {"content-type": "application/json", "user-agent": _USER_AGENT, **headers}
-    async with session.post(target, data=body.encode(), headers=sent, allow_redirects=False) as response:
-        answer = Answer(response.status, retry_after=response.headers.get("retry-after", ""))
-        # The status has decided. A short body is read so that the connection can serve again; else it is closed.
-        with contextlib.suppress(aiohttp.ClientError, OSError):  # a timeout is an OSError
-            async with asyncio.timeout(_BODY_S):
-                await _read(response.content)
-        return answer
+    answer: Answer | None = None
+    try:
+        async with (
+            asyncio.timeout(timeout_s) as deadline,
+            session.post(target, data=body.encode(), headers=sent, allow_redirects=False) as response,
+        ):
+            # The status decides. A short body is read so that the connection can serve again; else it is closed.
+            answer = Answer(response.status, retry_after=response.headers.get("retry-after", ""))
+            deadline.reschedule(asyncio.get_running_loop().time() + _BODY_S)
+            await _read(response.content)
+    except (aiohttp.ClientError, OSError):  # a timeout is an OSError
+        if answer is None:
+            raise
+    return answer
 
 
 async def _read(content: aiohttp.StreamReader) -> None:
