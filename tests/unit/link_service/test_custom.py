@@ -1,6 +1,7 @@
 """Creates under chosen codes: one winner, whoever dies where."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -130,6 +131,31 @@ def test_after_a_failover_the_owner_is_a_stranger_too() -> None:
         world.table.events.clear()
 
         assert (await world.create(CODE)).user_id == "ada"
+
+    play(scenario)
+
+
+@pytest.mark.rule("K2", "P3")
+def test_a_takeover_that_was_overtaken_is_void() -> None:
+    """K2: the put is conditional on the reservation that was read; who lost it decides again, and finds it taken."""
+
+    async def scenario(world: LinkWorld) -> None:
+        await die_between_reservation_and_mutation(world)
+        plain_reserve = world.table.reserve
+
+        async def overtaken(wanted: Reservation, *, over: Reservation | None) -> bool:
+            if over is not None and wanted.user_id == "eve":
+                bobs = replace(wanted, user_id=UserId("bob"), event_id=make_link(KEY).event_id, redis_run_id="run-1")
+                assert await plain_reserve(bobs, over=over)
+                world.log.away = True  # so that eve cannot rule out bob's create
+            return await plain_reserve(wanted, over=over)
+
+        world.table.reserve = overtaken  # type: ignore[method-assign]  # the world between two steps of ours
+
+        with pytest.raises(AlreadyExists):
+            await world.create(CODE, user_id="eve")
+
+        assert world.redis.value(KEY) is None
 
     play(scenario)
 
