@@ -8,7 +8,7 @@ import json
 import logging
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urljoin
 
 from opentelemetry import trace
@@ -198,9 +198,31 @@ class _RootSampler(Sampler):
 def _start_logs(service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter(service))
+    handler.addFilter(OncePerInterval("aiokafka", interval_s=10.0))  # 20 lines a second while a broker is away
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("aiokafka", "botocore", "aiobotocore", "uvicorn.access", "httpx", "opentelemetry"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class OncePerInterval(logging.Filter):
+    """Lets a library say the same thing once per interval. Bounded: what is the same is told by place, not by text."""
+
+    def __init__(self, library: str, *, interval_s: float, monotonic: Callable[[], float] | None = None) -> None:
+        super().__init__()
+        self._library = library
+        self._interval_s = interval_s
+        self._monotonic = monotonic or SystemClock().monotonic
+        self._said_at: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written: always, if it is not of that library."""
+        if record.name != self._library and not record.name.startswith(f"{self._library}."):
+            return True
+        place, now = (record.pathname, record.lineno), self._monotonic()
+        if now - self._said_at.get(place, -self._interval_s) < self._interval_s:
+            return False
+        self._said_at[place] = now
+        return True
 
 
 class _JsonFormatter(logging.Formatter):

@@ -2,68 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
 
 from chassis.backoff import Backoff
 from chassis.clock import Clock, sleep_until_stop
 from chassis.errors import Unavailable
+from chassis.kafka.checkpointed_handler import CheckpointedHandler, CheckpointedPolicy
 from chassis.kafka.metrics import COMMIT_FAILURES, REBALANCES, RECORDS, LagMeter
 from chassis.kafka.record import Position, Record, TopicPartition
 from chassis.kafka.source import Source
 from chassis.kafka.tracing import processing
 from chassis.kafka.work import DEPENDENCY_AWAY
 
+__all__ = ["CheckpointedHandler", "CheckpointedPolicy", "CheckpointedRunner"]
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _REOPEN = Backoff(first_s=0.2, cap_s=3.0)
 _AWAY_POLL_TIMEOUT_S = 0.05
-
-
-class CheckpointedHandler(Protocol):
-    """State and position in one hand. Calls never overlap. Any method may raise ServiceError of kind Unavailable,
-    DeadlineExceeded or ResourceExhausted: consumption pauses, and it is called again with the same arguments
-    (`revoked` is not: what it did not flush is replayed to the next owner). Any other exception ends the process.
-    """
-
-    async def assigned(self, partitions: Collection[TopicPartition]) -> Position:
-        """Load the state of these partitions; returns where to go on. A partition that is left out (no state yet)
-        starts at its oldest record. Nothing of a partition is handled before this has returned for it.
-        """
-        ...
-
-    async def handle(self, records: Sequence[Record]) -> None:
-        """Fold these records: in offset order per partition, partitions mixed, only assigned ones, none twice in one
-        assignment unless the handler raised (then the very same records come again: apply all or nothing, or be
-        idempotent by offset). Headers and bytes are the broker's own.
-        """
-        ...
-
-    async def revoked(self, partitions: Collection[TopicPartition]) -> Position:
-        """Flush and forget these partitions; returns what is now safely stored (next offsets), committed for lag tools.
-        Only for partitions that `assigned` returned for. Bounded by drain_s: cancelled then.
-        """
-        ...
-
-    async def checkpoint(self) -> Position:
-        """Called about each second; returns the next offsets that are safely stored. Committed for visibility only:
-        on assignment the position comes from `assigned`, never from Kafka.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointedPolicy:
-    """The knobs of a checkpointed runner."""
-
-    poll_records_max: int = 1000
-    poll_timeout_s: float = 0.2
-    checkpoint_interval_s: float = 1.0
-    commit_timeout_s: float = 2.0
-    handler_timeout_s: float = 30.0
-    drain_s: float = 10.0  # at revoke and stop: first for the call that runs, then for `revoked`
-    probe_interval_s: float = 1.0
 
 
 class CheckpointedRunner:
@@ -163,6 +120,7 @@ class CheckpointedRunner:
             timeout_s = _AWAY_POLL_TIMEOUT_S if self._to_load or away else self._policy.poll_timeout_s
             for record in await self._source.poll(timeout_s=timeout_s, records_max=self._policy.poll_records_max):
                 self._take_in(record)
+            await asyncio.sleep(0)  # neither such a poll nor the handler need yield; heartbeats must run
             now = self._clock.monotonic()
             if self._retry_at is None or now >= self._retry_at:
                 await self._advance(now)

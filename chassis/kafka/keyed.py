@@ -120,6 +120,9 @@ class KeyedRunner:
             for record in records:
                 self._take_in(record)
             self._work.wake()
+            await asyncio.sleep(
+                0
+            )  # a poll that finds records in the buffer does not yield; lanes and heartbeats must run
             self._set_pauses()
             now = self._clock.monotonic()
             if now >= self._next_round:
