@@ -471,3 +471,37 @@ def test_a_rebalance_while_the_dependency_is_away_does_not_stop_the_probing() ->
         assert committed == 3
 
     run_virtual(scenario())
+
+
+@pytest.mark.rule("C1")
+def test_a_dependency_that_fails_midway_is_not_asked_once_per_record() -> None:
+    """While the records of a batch that raised are tried alone, the first that finds the dependency away ends it:
+    what was handled before counts, the rest is neither waited for nor counted as an attempt.
+    """
+
+    async def scenario() -> None:
+        bench = make_bench(partitions=1)
+
+        async def decide(record: Record) -> Outcome:
+            if len(diary.batches) == 1:
+                raise KeyError("a bug that fails the whole batch")
+            if record.value != b"0" and bench.broker.clock.monotonic() < 30:
+                await asyncio.sleep(5)
+                raise Unavailable("unavailable", "gone")
+            return Done()
+
+        diary = Diary(decide)
+        bench.append(*[f"k{n}" for n in range(10)])
+        runner, _ = bench.runner(diary, policy=KeyedPolicy(lanes=1))
+
+        async with running(runner):
+            await asyncio.sleep(5.5)
+            in_the_first_round, committed = list(diary.batches), bench.committed()
+            await asyncio.sleep(60)
+
+        assert in_the_first_round == [10, 1, 1], "the batch, the record that passed, the one that found it away"
+        assert committed == 1
+        assert bench.broker.records(DLQ) == []
+        assert bench.committed() == 10
+
+    run_virtual(scenario())
