@@ -86,9 +86,10 @@ async def _open_front(
         return await stack.enter_async_context(opened)
 
     link_service = await channel("link_service", config.link_service)
-    links = LinkServiceStub(link_service)
+    links, keys = LinkServiceStub(link_service), KeyServiceStub(link_service)
     peers = Peers(
         links=links,
+        keys=keys,
         analytics=AnalyticsServiceStub(await channel("analytics", config.analytics)),
         webhooks=WebhookServiceStub(await channel("webhook", config.webhook)),
         audit=AuditServiceStub(await channel("audit", config.audit)),
@@ -103,8 +104,7 @@ async def _open_front(
         clock=clock,
     )
     public_url = config.public_url.rstrip("/")
-    keys = GrpcKeys(KeyServiceStub(link_service), clock=clock)
-    api = make_api(peers=peers, keys=keys, resolver=resolver, public_url=public_url, clock=clock)
+    api = make_api(peers=peers, keys=GrpcKeys(keys, clock=clock), resolver=resolver, public_url=public_url, clock=clock)
     pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
     return Front(redirect=redirects.answer, api=api, pages=pages, keep_ratio=keep_ratio(config), clock=clock)
 

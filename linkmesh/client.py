@@ -63,6 +63,10 @@ class Client:
         """Return a link's counts; `query` as in the contract (`from`, `to`, `granularity`)."""
         return self._call("GET", f"/api/links/{code}/stats", query=query)
 
+    def create_key(self, scopes: list[str]) -> Json:
+        """Make another key for the account (no scopes: with those of the key in use); the answer shows it this once."""
+        return self._call("POST", "/api/keys", body={"scopes": scopes})
+
     def create_webhook(self, url: str, event_types: list[str]) -> Json:
         """Add an endpoint; the answer shows its signing secret this once."""
         return self._call("POST", "/api/webhooks", body={"url": url, "event_types": event_types})

@@ -19,6 +19,7 @@ from gateway.domain.problems import MEDIA_TYPE, FieldProblem, Problem
 from gateway.handlers.access import authenticate_by
 from gateway.handlers.answers import INTERNAL, Answer, problem_answer, problem_of
 from gateway.handlers.audit import audit_router
+from gateway.handlers.keys import keys_router
 from gateway.handlers.links import links_router
 from gateway.handlers.models import ProblemBody
 from gateway.handlers.webhooks import webhooks_router
@@ -27,6 +28,7 @@ from gateway.ports import Keys, Resolver
 if TYPE_CHECKING:  # these classes exist for type checkers only
     from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
     from shortener.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
+    from shortener.key.v1.key_service_pb2_grpc import KeyServiceAsyncStub
     from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
     from shortener.webhook.v1.webhook_service_pb2_grpc import WebhookServiceAsyncStub
 
@@ -39,6 +41,7 @@ class Peers:
     """The other processes, each by its generated client."""
 
     links: "LinkServiceAsyncStub"
+    keys: "KeyServiceAsyncStub"
     analytics: "AnalyticsServiceAsyncStub"
     webhooks: "WebhookServiceAsyncStub"
     audit: "AuditServiceAsyncStub"
@@ -74,6 +77,7 @@ def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, c
         ),
         webhooks_router(webhooks=peers.webhooks, authenticated=authenticated),
         audit_router(audit=peers.audit, authenticated=authenticated),
+        keys_router(keys=peers.keys, authenticated=authenticated),
     ]
     for router in routers:
         app.include_router(router)

@@ -59,6 +59,12 @@ class NewEndpoint(Request):
     event_types: list[Text] = Field(default_factory=list, description="Such as link.created; empty: all")
 
 
+class NewKey(Request):
+    """What a further key may do."""
+
+    scopes: list[Text] = Field(default_factory=list, description="Such as links:read; empty: all of the caller's own")
+
+
 class LinkBody(BaseModel):
     """A link."""
 
@@ -128,6 +134,17 @@ class EndpointBody(BaseModel):
 class CreatedEndpointBody(EndpointBody):
     """A new endpoint and the secret that signs its deliveries, shown this once."""
 
+    secret: str
+
+
+class CreatedKeyBody(BaseModel):
+    """A new API key, shown this once. `prefix`: its first characters, to recognise it by."""
+
+    key_id: str
+    user_id: str
+    scopes: list[str]
+    prefix: str
+    created_at: datetime
     secret: str
 
 

@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from contracts.link import Link
 from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
 from shortener.audit.v1 import audit_service_pb2 as audit_pb
+from shortener.key.v1 import key_service_pb2 as key_pb
 from shortener.webhook.v1 import webhook_service_pb2 as webhook_pb
 
 Json = dict[str, object]
@@ -63,6 +64,17 @@ def endpoint_json(endpoint: webhook_pb.Endpoint) -> Json:
         "event_types": list(endpoint.event_types),
         "enabled": endpoint.enabled,
         "created_at": _time(endpoint.created_at),
+    }
+
+
+def key_json(key: key_pb.ApiKey) -> Json:
+    """An API key, without its secret."""
+    return {
+        "key_id": key.key_id,
+        "user_id": key.user_id,
+        "scopes": list(key.scopes),
+        "prefix": key.prefix,
+        "created_at": _time(key.created_at),
     }
 
 

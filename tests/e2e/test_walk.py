@@ -1,6 +1,7 @@
 """A user's first walk: make, follow, count, end, be told, look it up."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from contracts.link import EventType
+from linkmesh.client import Problem
 from tests.e2e.receiver import Received, Receiver, receiving
 from tests.e2e.rows import stored_events
 from tests.e2e.waiting import eventually
@@ -114,6 +116,27 @@ def test_bad_input_is_told_and_stores_nothing(
     assert answer.headers["content-type"] == "application/problem+json"
     if "custom_code" in body:
         assert stored_events(system.address("dynamodb"), [str(body["custom_code"])]) == {str(body["custom_code"]): []}
+
+
+def test_a_new_key_can_do_what_it_was_made_for(system: RunningSystem) -> None:
+    """A key with links:read alone reads a link of its account, makes none (403), and makes no mightier key (403)."""
+    link = call(system, "POST", "/api/links", json={"long_url": "https://example.org/"}).raise_for_status().json()
+
+    made = call(system, "POST", "/api/keys", json={"scopes": ["links:read"]})
+
+    assert (made.status_code, made.json()["scopes"], made.json()["user_id"]) == (201, ["links:read"], link["user_id"])
+    with system.client(made.json()["secret"]) as narrow:
+        assert narrow.get_link(link["short_code"]) == link
+        refused: list[Callable[[], object]] = [
+            lambda: narrow.create_link("https://example.org/"),
+            lambda: narrow.delete_link(link["short_code"]),
+            lambda: narrow.create_key(["links:read", "links:write"]),
+        ]
+        for attempt in refused:
+            with pytest.raises(Problem) as caught:
+                attempt()
+            assert (caught.value.status, caught.value.code) == (403, "permission_denied")
+        assert narrow.create_key([])["scopes"] == ["links:read"]
 
 
 def test_our_own_address_is_no_destination(system: RunningSystem) -> None:

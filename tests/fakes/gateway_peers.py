@@ -10,8 +10,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from chassis.auth import Access, Plan, Principal, principal_to_message
-from chassis.errors import Aborted, AlreadyExists, NotFound, ServiceError, Unauthenticated
+from chassis.auth import Access, Plan, Principal, principal_from_message, principal_to_message
+from chassis.errors import (
+    Aborted,
+    AlreadyExists,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ServiceError,
+    Unauthenticated,
+)
 from chassis.grpc_server import Service
 from contracts.api_keys import format_key
 from contracts.link import EventId, Link, LinkState, UserId
@@ -136,7 +145,24 @@ class FakeKeyService(_Peer, key_grpc.KeyServiceServicer):
     async def CreateKey(  # noqa: N802
         self, request: key_pb.CreateKeyRequest, _context: object = None
     ) -> key_pb.CreateKeyResponse:
-        raise NotImplementedError  # the gateway does not ask
+        await self._asked("CreateKey", request)
+        asks = principal_from_message(request.principal)
+        if unknown := sorted(set(request.scopes) - set(ACCOUNT_SCOPES)):
+            fields = (FieldViolation("scopes", f"There is no scope {unknown[0]!r}."),)
+            raise InvalidArgument("invalid_field", fields[0].description, fields=fields)
+        if asks.user_id and (asks.user_id != request.user_id or not set(request.scopes) <= asks.scopes):
+            raise PermissionDenied("permission_denied", "A key can only be made for one's own account and scopes.")
+        secret = format_key(f"{len(self.keys):030d}")
+        scopes = list(request.scopes) or list(ACCOUNT_SCOPES)
+        self.keys[secret] = Principal(request.user_id, frozenset(scopes), asks.plan)
+        key = key_pb.ApiKey(
+            key_id=f"key_{len(self.keys)}",
+            user_id=request.user_id,
+            scopes=scopes,
+            prefix=secret[:12],
+            created_at=timestamp(AT),
+        )
+        return key_pb.CreateKeyResponse(api_key=key, secret=secret)
 
     async def VerifyKey(  # noqa: N802
         self, request: key_pb.VerifyKeyRequest, _context: object = None
@@ -288,7 +314,9 @@ class FakePeers:
 
     def services(self) -> list[Service]:
         """Each service, for callers that hold the mesh secret."""
-        peers = {type(peer): peer for peer in (self.links, self.keys, self.analytics, self.webhooks, self.audit)}
+        peers: dict[type[_Peer], _Peer] = {
+            type(peer): peer for peer in (self.links, self.keys, self.analytics, self.webhooks, self.audit)
+        }
         found = []
         for kind, module, name, add in _ADDERS:
             descriptor = module.DESCRIPTOR.services_by_name[name]

@@ -110,6 +110,7 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
         api = make_api(
             peers=Peers(
                 links=cast("Any", Direct(peers.links)),
+                keys=cast("Any", Direct(peers.keys)),
                 analytics=cast("Any", Direct(peers.analytics)),
                 webhooks=cast("Any", Direct(peers.webhooks)),
                 audit=cast("Any", Direct(peers.audit)),

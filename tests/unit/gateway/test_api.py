@@ -338,7 +338,7 @@ def test_without_a_good_key_everything_is_401(headers: dict[str, str]) -> None:
             ("POST", "/api/links"), ("GET", "/api/links/aB3dE7x"), ("DELETE", "/api/links/aB3dE7x"),
             ("GET", "/api/links/aB3dE7x/stats"), ("POST", "/api/webhooks"), ("GET", "/api/webhooks"),
             ("DELETE", "/api/webhooks/ep_0"), ("GET", "/api/webhooks/ep_0/deliveries"),
-            ("GET", "/api/audit/entries"), ("GET", "/api/audit/checkpoint"),
+            ("GET", "/api/audit/entries"), ("GET", "/api/audit/checkpoint"), ("POST", "/api/keys"),
         ]  # fmt: skip
         for method, path in calls:
             content = json.dumps({"long_url": URL} if "links" in path else {"url": URL}) if method == "POST" else None
@@ -500,7 +500,7 @@ def test_the_description_names_every_route_and_the_form_of_errors() -> None:
         assert set(described["paths"]) == {
             "/api/links", "/api/links/{code}", "/api/links/{code}/stats", "/api/webhooks",
             "/api/webhooks/{endpoint_id}", "/api/webhooks/{endpoint_id}/deliveries",
-            "/api/audit/entries", "/api/audit/checkpoint",
+            "/api/audit/entries", "/api/audit/checkpoint", "/api/keys",
         }  # fmt: skip
         for operation in (each for path in described["paths"].values() for each in path.values()):
             assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"]

@@ -91,6 +91,16 @@ def test_a_gateway_that_is_away_is_exit_code_3(tmp_path: Path, monkeypatch: pyte
     assert caught.value.code == terminal.NOT_FOUND
 
 
+def test_the_free_plan_is_for_a_new_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`key create --free` without an account is wrong usage, not silently a premium key."""
+    monkeypatch.setattr(sys, "argv", ["linkmesh", "key", "create", "--free", "--state", str(tmp_path)])
+
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+
+    assert caught.value.code == terminal.USAGE
+
+
 def test_a_table_lines_up() -> None:
     """Columns are as wide as their widest cell, without blanks at the end."""
     assert terminal.table([("a", "long cell", "x"), ("bbb", "c", "")]) == "a    long cell  x\nbbb  c"
