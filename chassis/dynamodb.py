@@ -13,11 +13,12 @@ from chassis.errors import Unavailable
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
-_DEPENDENCY_CODES = frozenset(
+# The client errors that judge the content of a request. Every other one, known or not, is the dependency's [C1]: a
+# wrong clock (InvalidSignatureException), throttling, missing rights and the like pass, and the same request is good.
+_VERDICTS = frozenset(
     {
-        "InternalServerError", "InternalFailure", "LimitExceededException", "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded", "ServiceUnavailable", "ThrottlingException", "TransactionInProgressException",
-        "UnrecognizedClientException", "ExpiredTokenException", "AccessDeniedException", "ResourceNotFoundException",
+        "ConditionalCheckFailedException", "DuplicateItemException", "ItemCollectionSizeLimitExceededException",
+        "TransactionCanceledException", "ValidationException",
     }
 )  # fmt: skip
 
@@ -45,13 +46,13 @@ def dynamodb_errors() -> Iterator[None]:
     """Turns what the database being away, hung or throttled raises into Unavailable; verdicts on content pass [C1].
 
     Raises:
-        Unavailable: refused, timed out, throttled, 5xx, or not permitted.
+        Unavailable: refused, timed out, throttled, 5xx, not permitted, or an error that we do not know.
     """
     try:
         yield
     except exceptions.ClientError as exc:
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        if status >= 500 or exc.response.get("Error", {}).get("Code") in _DEPENDENCY_CODES:
+        if status >= 500 or exc.response.get("Error", {}).get("Code") not in _VERDICTS:
             raise Unavailable("unavailable", "The database does not take the request.", retry_after_s=1) from exc
         raise
     except (exceptions.BotoCoreError, OSError, TimeoutError) as exc:
