@@ -11,12 +11,13 @@ from chassis.errors import Aborted, InvalidArgument, NotFound
 from contracts.codes import is_possible_code
 from contracts.link import link_key
 from contracts.link_codec import link_from_message, timestamp
+from contracts.link_json import link_json
 from contracts.reasons import Reason
 from gateway.domain.requests import Stale, etag, expected_version, stats_range
 from gateway.handlers.access import Authenticated
 from gateway.handlers.models import LinkBody, Moment, NewLink, StatsBody
 from gateway.handlers.mutations import told_outcome
-from gateway.handlers.shapes import link_json, stats_json
+from gateway.handlers.shapes import stats_json
 from gateway.ports import Resolver
 from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
 from shortener.link.v1 import link_pb2
@@ -49,7 +50,7 @@ def links_router(
         headers = {"etag": etag(link.version)}
         if status == 201:
             headers["location"] = f"/api/links/{link.short_code}"
-        return JSONResponse(link_json(link, public_url=public_url, now=clock.now()), status, headers)
+        return JSONResponse(link_json(link, public_url=public_url, at=clock.now()), status, headers)
 
     @router.post("", status_code=201, response_model=LinkBody, summary="Make a link")
     async def create(

@@ -1,42 +1,20 @@
 """Protobuf answers of the other processes as the JSON of the API."""
 
-from datetime import UTC, datetime
+from datetime import UTC
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from contracts.link import Link
+from contracts.link_json import Json, time_text
 from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
 from shortener.audit.v1 import audit_service_pb2 as audit_pb
 from shortener.key.v1 import key_service_pb2 as key_pb
 from shortener.webhook.v1 import webhook_service_pb2 as webhook_pb
 
-Json = dict[str, object]
 _DELIVERY_STATES = {
     webhook_pb.DELIVERY_STATE_PENDING: "pending",
     webhook_pb.DELIVERY_STATE_DELIVERED: "delivered",
     webhook_pb.DELIVERY_STATE_FAILED: "failed",
 }
-
-
-def link_json(link: Link, *, public_url: str, now: datetime) -> Json:
-    """A link as its owner sees it at that moment."""
-    return {
-        "short_code": link.short_code,
-        "short_url": f"{public_url}/{link.short_code}",
-        "long_url": link.long_url,
-        "user_id": link.user_id,
-        "is_custom": link.is_custom,
-        "version": link.version,
-        "state": link.state_at(now).value,
-        "created_at": time_text(link.created_at),
-        "updated_at": time_text(link.updated_at),
-        "deleted_at": time_text(link.deleted_at),
-        "expires_at": time_text(link.expires_at),
-        "starts_at": time_text(link.starts_at),
-        "redirect_status": link.redirect_status,
-        "title": link.title,
-        "tags": list(link.tags),
-    }
 
 
 def stats_json(stats: analytics_pb.GetClickStatsResponse) -> Json:
@@ -109,11 +87,6 @@ def audit_entry_json(entry: audit_pb.AuditEntry) -> Json:
         "version": entry.version,
         "user_id": entry.user_id,
     }
-
-
-def time_text(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _time(message: Timestamp) -> str | None:

@@ -15,6 +15,7 @@ from contracts.link import (
     LinkState,
     UserId,
 )
+from contracts.link_json import time_text
 from contracts.reasons import Reason
 from link_service.domain.destinations import DestinationPolicy, LongUrl, Refused, normal_form
 
@@ -148,7 +149,7 @@ def delete(current: Link, *, who: Who, if_version: int, now: datetime) -> LinkEv
     )
     changes = (
         FieldChange("state", json.dumps(current.state.value), json.dumps(LinkState.DELETED.value)),
-        FieldChange("deleted_at", "", json.dumps(at.isoformat(timespec="microseconds").replace("+00:00", "Z"))),
+        FieldChange("deleted_at", "", json.dumps(time_text(at))),
     )
     return _event(EventType.DELETED, tombstone, who=who, changes=changes)
 
