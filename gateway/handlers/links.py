@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from chassis.auth import Principal, principal_to_message
 from chassis.clock import Clock
-from chassis.errors import Aborted, InvalidArgument, NotFound
+from chassis.errors import Aborted, FieldViolation, InvalidArgument, NotFound
 from contracts.codes import is_possible_code
 from contracts.link import link_key
 from contracts.link_codec import link_from_message, timestamp
@@ -97,9 +97,13 @@ def links_router(
         start: Annotated[Moment | None, Query(alias="from")] = None,
         end: Annotated[Moment | None, Query(alias="to")] = None,
         granularity: Literal["hour", "day"] = "day",
+        group_by: Annotated[str | None, Query(include_in_schema=False)] = None,
         principal: Principal = authenticated,
     ) -> Response:
         """`from` (30 days before `to`), `to` (now) in RFC 3339, at most 92 days apart."""
+        if group_by is not None:  # to come; an answer without groups would look as if there were none
+            sentence = "Clicks cannot be grouped yet."
+            raise InvalidArgument(Reason.INVALID_FIELD.code, sentence, fields=(FieldViolation("group_by", sentence),))
         try:
             wanted = stats_range(start, end, clock.now())
         except ValueError as exc:

@@ -182,6 +182,21 @@ def test_a_bad_range_is_422(query: dict[str, str]) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("value", ["country", ""])
+def test_grouping_is_refused_until_it_exists(value: str) -> None:
+    """422 that names group_by, and analytics is not asked; other parameters that nobody knows are ignored."""
+
+    async def scenario(door: Door) -> None:
+        answer = await door.client.get("/api/links/aB3dE7x/stats", params={"group_by": value})
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_field")
+        assert [item["field"] for item in answer.json()["errors"]] == ["group_by"]
+        assert door.peers.analytics.requests == []
+        assert (await door.client.get("/api/links/aB3dE7x/stats", params={"colour": "red"})).status_code == 200
+
+    run(scenario)
+
+
 def test_webhooks() -> None:
     """Endpoints are added (the secret once), listed, removed; deliveries are paged."""
 
