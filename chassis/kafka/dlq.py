@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -70,6 +70,16 @@ def dead_letter_message(letter: DeadLetter, group: str) -> Message:
     return Message(dead_letter_topic(record.topic), record.key, record.value, (*record.headers, *headers))
 
 
+def cut_dead_letter_message(letter: DeadLetter, group: str) -> Message:
+    """The same without value and headers, for a record that leaves no room for its story; `dlq_cut` says so.
+
+    The record itself stays at `dlq_topic`, `dlq_partition`, `dlq_offset` as long as its topic keeps it.
+    """
+    cut = replace(letter.record, key=letter.record.key[:DETAIL_BYTES_MAX], value=b"", headers=())
+    message = dead_letter_message(replace(letter, record=cut), group)
+    return replace(message, headers=(*message.headers, ("dlq_cut", b"true")))
+
+
 def resume_message(topic: str, group: str) -> Message:
     """What a person writes to the dead letters of `topic` so that `group` goes on after its breaker tripped [C5]."""
     return Message(dead_letter_topic(topic), group.encode(), b"", (("dlq_resume", group.encode()),))
@@ -112,8 +122,11 @@ class TopicDeadLetters:
 
     async def send(self, letter: DeadLetter) -> None:
         """Send and wait for the acknowledgement. Raises Unavailable."""
-        message = dead_letter_message(letter, self._group)
-        if await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S) != 1:
+        try:
+            acknowledged = await self._send(dead_letter_message(letter, self._group))
+        except ValueError:  # too large: never to be sent, and its partition must not stop for ever before it
+            acknowledged = await self._send(cut_dead_letter_message(letter, self._group))
+        if acknowledged != 1:
             raise Unavailable("unavailable", "the dead letter was not acknowledged")
         now_ms = int(self._clock.now().timestamp() * 1000)
         self._buried_at_ms.append(now_ms)
@@ -134,6 +147,9 @@ class TopicDeadLetters:
         self._buried_at_ms.extend(letters)
         self._tripped = len(letters) > self._per_hour_max
         return not self._tripped
+
+    async def _send(self, message: Message) -> int:
+        return await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S)
 
     def _since_resumption(self, records: Sequence[Record]) -> tuple[list[int], int]:
         """Broker times of the group's letters behind its newest resumption, in order, and that one's time, or -1."""

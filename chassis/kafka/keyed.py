@@ -120,9 +120,8 @@ class KeyedRunner:
             for record in records:
                 self._take_in(record)
             self._work.wake()
-            await asyncio.sleep(
-                0
-            )  # a poll that finds records in the buffer does not yield; lanes and heartbeats must run
+            # A poll that finds records in the buffer does not yield, and lanes and heartbeats must run.
+            await asyncio.sleep(0)
             self._set_pauses()
             now = self._clock.monotonic()
             if now >= self._next_round:
@@ -139,9 +138,13 @@ class KeyedRunner:
             RECORDS.labels(self._group, record.topic, "skipped").inc()
 
     def _poll_timeout_s(self) -> float:
-        """Until the next retry or probe is due, within bounds: polling goes on also when nothing comes."""
-        due = [moment for moment in (self._window.next_due(), self._gate.next_probe()) if moment is not None]
-        wait_s = min(due) - self._clock.monotonic() if due else self._policy.poll_timeout_s
+        """Until the next retry or probe is due, within bounds: polling goes on also when nothing comes.
+
+        What is due already was handed out or may not be now (the breaker, a hold): no reason to poll the faster.
+        """
+        now = self._clock.monotonic()
+        due = [moment - now for moment in (self._window.next_due(), self._gate.next_probe()) if moment is not None]
+        wait_s = min((wait_s for wait_s in due if wait_s > 0), default=self._policy.poll_timeout_s)
         return min(self._policy.poll_timeout_s, max(_POLL_TIMEOUT_MIN_S, wait_s))
 
     def _set_pauses(self) -> None:

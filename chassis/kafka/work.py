@@ -136,7 +136,10 @@ class Work:
             outcomes = await self._outcomes([ticket.record for ticket in fresh])
             hopeless += self._settle(fresh, outcomes)
         for ticket, verdict in hopeless:
-            await self._bury(ticket, verdict)
+            if self._dead_letters.tripped():  # in the middle of a batch: the others wait for a person, too [C5]
+                self._window.bury_later(ticket, due=self._clock.monotonic())
+            else:
+                await self._bury(ticket, verdict)
         if not self._window.in_flight:
             self._idle.set()
         self._wake.set()

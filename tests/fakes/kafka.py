@@ -171,7 +171,7 @@ class FakeSource:
 
 class FakeSender:
     """A `Sender` on a `FakeBroker`. `acknowledges` is how many of the next call's messages the broker will
-    acknowledge; `stores` how many it will store (None: all).
+    acknowledge; `stores` how many it will store (None: all). `bytes_max` is what a key and a value may have together.
     """
 
     def __init__(self, broker: FakeBroker) -> None:
@@ -179,9 +179,12 @@ class FakeSender:
         self.calls = 0
         self.acknowledges: int | None = None
         self.stores: int | None = None
+        self.bytes_max = 1_000_000
 
     async def send_in_order(self, messages: Sequence[Message], *, timeout_s: float) -> int:
         self.calls += 1
+        if any(len(message.key) + len(message.value) > self.bytes_max for message in messages):
+            raise ValueError("a message is too large")
         if self.broker.away:
             await asyncio.sleep(timeout_s)
             return 0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
 from prometheus_client import REGISTRY
@@ -313,6 +314,69 @@ def test_breaker_trips_after_the_limit_survives_a_restart_and_needs_a_person() -
         assert "linkmesh dlq resume g" in told[1]
         letters = [record for record in bench.broker.records(DLQ) if record.header("dlq_group")]
         assert len(letters) == 102, "a resumption gives a whole hour's allowance"
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("C5")
+def test_the_breaker_stops_in_the_middle_of_a_batch_and_then_rests() -> None:
+    """Whole batches of hopeless records in all lanes pour no more into the dead letters than one for each lane above
+    the limit, nothing is committed past those that wait, and while it waits for a person the runner does not spin.
+    """
+
+    async def scenario() -> None:
+        bench = make_bench()
+
+        async def decide(record: Record) -> Outcome:
+            return Rejected("undecodable", retry=record.key == b"later")
+
+        bench.append("later", *[f"bad{n}" for n in range(2000)])
+        runner, source = bench.runner(Diary(decide))
+        polls, poll = 0, source.poll
+
+        async def counted(*, timeout_s: float, records_max: int) -> Sequence[Record]:
+            nonlocal polls
+            polls += 1
+            return await poll(timeout_s=timeout_s, records_max=records_max)
+
+        source.poll = counted  # type: ignore[method-assign]  # counts, and passes on
+        async with running(runner):
+            await asyncio.sleep(60)
+            before = polls
+            await asyncio.sleep(60)
+            polls_a_second = (polls - before) / 60
+
+        assert 51 <= len(bench.broker.records(DLQ)) <= 50 + KeyedPolicy().lanes
+        assert bench.committed() <= 50 + KeyedPolicy().lanes
+        assert polls_a_second <= 2 / KeyedPolicy().poll_timeout_s
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("C1", "C5")
+def test_a_record_too_large_for_a_dead_letter_does_not_stop_its_partition() -> None:
+    """What cannot be buried whole is buried without its content, saying so, and the records behind it are handled."""
+
+    async def scenario() -> None:
+        bench = make_bench(partitions=1)
+
+        async def decide(record: Record) -> Outcome:
+            return Rejected("undecodable") if record.key == b"large" else Done()
+
+        diary = Diary(decide)
+        bench.sender.bytes_max = 100
+        bench.append("large", value=b"x" * 101)
+        bench.append("behind")
+        runner, _ = bench.runner(diary)
+
+        async with running(runner):
+            await asyncio.sleep(5)
+
+        [letter] = bench.broker.records(DLQ)
+        assert (letter.key, letter.value, letter.header("dlq_cut")) == (b"large", b"", "true")
+        assert (letter.header("dlq_topic"), letter.header("dlq_offset")) == (TOPIC, "0")
+        assert diary.times(b"behind")
+        assert bench.committed() == 2
 
     run_virtual(scenario())
 
