@@ -143,6 +143,6 @@ def parse_retry_after(text: str, *, now: datetime) -> float | None:
         return float(text[:9])  # thirty years are enough
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a zone with too many digits
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
