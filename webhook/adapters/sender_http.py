@@ -145,15 +145,17 @@ async def _post(
     session: aiohttp.ClientSession, target: URL, headers: Mapping[str, str], body: str, timeout_s: float
 ) -> Answer:
     sent = {"content-type": "application/json", "user-agent": _USER_AGENT, **headers}
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + timeout_s
     answer: Answer | None = None
     try:
         async with (
-            asyncio.timeout(timeout_s) as deadline,
+            asyncio.timeout_at(ends_at) as deadline,
             session.post(target, data=body.encode(), headers=sent, allow_redirects=False) as response,
         ):
             # The status decides. A short body is read so that the connection can serve again; else it is closed.
             answer = Answer(response.status, retry_after=response.headers.get("retry-after", ""))
-            deadline.reschedule(asyncio.get_running_loop().time() + _BODY_S)
+            deadline.reschedule(min(ends_at, clock() + _BODY_S))  # the lease counts on the end of the whole attempt
             await _read(response.content)
     except (aiohttp.ClientError, OSError):  # a timeout is an OSError
         if answer is None:
