@@ -48,10 +48,13 @@ def stats_range(start: datetime | None, end: datetime | None, now: datetime) -> 
     """The range of a question for statistics: until now, thirty days, unless told otherwise.
 
     Raises:
-        ValueError: it ends before it starts, or is longer than 92 days.
+        ValueError: it ends before it starts, is longer than 92 days, or starts before the year 1.
     """
     until = end or now
-    since = start or until - RANGE_DEFAULT
+    try:
+        since = start or until - RANGE_DEFAULT
+    except OverflowError:
+        raise ValueError("The range must start after the year 1.") from None
     if since >= until:
         raise ValueError("The range must start before it ends.")
     if until - since > RANGE_MAX:

@@ -1,6 +1,6 @@
 """What the gateway decides by itself: the answer to a code, who visits, preconditions, ranges of time."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -182,6 +182,7 @@ def test_statistics_have_a_range() -> None:
     assert stats_range(None, None, AT) == TimeRange(AT - 30 * day, AT)
     assert stats_range(None, AT - day, AT) == TimeRange(AT - 31 * day, AT - day)
     assert stats_range(AT - 92 * day, AT, AT) == TimeRange(AT - 92 * day, AT)
-    for start, end in ((AT - 92 * day - HOUR, AT), (AT, AT), (AT, AT - HOUR)):
+    first = datetime.min.replace(tzinfo=UTC)
+    for start, end in ((AT - 92 * day - HOUR, AT), (AT, AT), (AT, AT - HOUR), (None, first)):
         with pytest.raises(ValueError, match="range"):
             stats_range(start, end, AT)
