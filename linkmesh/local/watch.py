@@ -124,8 +124,8 @@ class Watch:
             return False
         delay_s = restart_delay_s(crashes)
         self._report(f"{name} ended ({_how(code)}); it starts again in {delay_s:g} s")
-        if await sleep_until_stop(stop, delay_s) or self.held:
-            return False
+        if await sleep_until_stop(stop, delay_s) or self.held or self.member.running:
+            return False  # stopped, or started by a person meanwhile: a second process would be nobody's
         try:
             await self.member.launch()
         except LocalError as error:

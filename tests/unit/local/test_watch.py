@@ -140,3 +140,18 @@ def test_a_held_member_stays_down_until_released() -> None:
         assert member.running
 
     assert watched(scenario) == []
+
+
+@pytest.mark.rule("P7")
+def test_who_starts_a_crashed_member_gets_one_process() -> None:
+    """A start by hand within the pause after a crash is the start: the watch adds no second process."""
+
+    async def scenario(watch: Watch, member: FakeMember, lines: list[str]) -> None:
+        member.die(-9)
+        await until(lambda: len(lines) == 1)
+        await watch.release()
+        pause_over = asyncio.get_running_loop().time() + restart_delay_s(1) + 0.2
+        await until(lambda: asyncio.get_running_loop().time() > pause_over)
+        assert (member.launches, watch.restarts) == (1, 0)
+
+    watched(scenario)
