@@ -23,7 +23,7 @@ from shortener.key.v1 import key_service_pb2_grpc as pb_grpc
 
 POLICIES: dict[str, str | Access] = {"CreateKey": Access.MESH, "VerifyKey": Access.MESH}
 
-_FRESH_S = 1.0  # a gateway adds at most as much: a revoked key ends within 2 s
+_FRESH_S = 1.0  # a gateway adds at most as much, a question under way _ASK_S: a revoked key ends within 2.25 s
 _STALE_S = 3600.0  # how long creates go on without the table
 _ASK_S = 0.25  # for the table's answer when there is an older verdict to fall back on
 _ASK_FIRST_S = 0.8  # within the second that callers give us
@@ -63,7 +63,7 @@ class KeyVerifier:
             raise _unknown()
         name = self.hash_of(key)
         known = self._known(name)
-        if known is not None and (name in self._being_asked or self._clock.monotonic() - known.at < _FRESH_S):
+        if known is not None and self._serves(name, known):
             KEY_VERDICTS.labels("memory").inc()
             return known.principal
         try:
@@ -106,6 +106,11 @@ class KeyVerifier:
             return None
         self._remembered.move_to_end(name)
         return known
+
+    def _serves(self, name: str, known: _Verdict) -> bool:
+        """Whether a verdict needs no question: it is fresh, or was until just now and the question is under way."""
+        grace_s = _ASK_S if name in self._being_asked else 0.0
+        return self._clock.monotonic() - known.at < _FRESH_S + grace_s
 
     def _remember(self, name: str, principal: Principal) -> None:
         self._remembered[name] = _Verdict(principal, self._clock.monotonic())

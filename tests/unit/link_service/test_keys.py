@@ -42,6 +42,15 @@ def play(scenario: Callable[[Desk], Awaitable[None]]) -> None:
     run_virtual(main())
 
 
+async def is_known(desk: Desk, secret: str) -> bool:
+    """Whether a key is good."""
+    try:
+        await desk.verifier.verify(secret)
+    except Unauthenticated:
+        return False
+    return True
+
+
 def test_a_key_is_kept_as_its_hash_only() -> None:
     """The key is shown once; the table has its HMAC under the pepper, and enough to recognise it by."""
 
@@ -104,6 +113,29 @@ def test_a_revoked_key_ends_within_a_second() -> None:
 
         with pytest.raises(Unauthenticated):
             await desk.verifier.verify(secret)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("age_s", "served"), [(1.0, True), (1800.0, False)])
+def test_an_old_verdict_does_not_serve_beside_a_question(age_s: float, served: bool) -> None:
+    """While one caller asks the table, others get a verdict that was fresh just now, never one of long ago."""
+
+    async def scenario(desk: Desk) -> None:
+        secret = (await desk.make()).secret
+        await desk.verifier.verify(secret)
+        desk.accounts.keys.clear()  # revoked
+
+        async def find_slowly(key_hash: str) -> tuple[StoredKey, Plan] | None:
+            await desk.clock.sleep(0.1)
+            return None
+
+        desk.accounts.find_key = find_slowly  # type: ignore[method-assign]  # so that others come meanwhile
+        await desk.clock.sleep(age_s)
+        async with asyncio.TaskGroup() as tasks:
+            callers = [tasks.create_task(is_known(desk, secret)) for _ in range(3)]
+
+        assert [caller.result() for caller in callers] == [False, served, served]
 
     play(scenario)
 
