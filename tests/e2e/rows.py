@@ -5,7 +5,7 @@ import asyncio
 from chassis.dynamodb import open_dynamodb
 from contracts.link import LinkEvent, LinkKey
 from contracts.link_rows import event_from_row
-from contracts.tables import LINKS, link_pk
+from contracts.tables import LINKS, META, link_pk
 
 
 def stored_events(endpoint: str, codes: list[str]) -> dict[str, list[LinkEvent]]:
@@ -23,5 +23,23 @@ def stored_events(endpoint: str, codes: list[str]) -> dict[str, list[LinkEvent]]
                 )
                 found[code] = [event_from_row(row) for row in answer["Items"]]
             return found
+
+    return asyncio.run(read())
+
+
+def stored_codes(endpoint: str, long_url: str) -> list[str]:
+    """The codes of all links that lead to an address."""
+
+    async def read() -> list[str]:
+        async with open_dynamodb(endpoint) as client:
+            codes: list[str] = []
+            async for page in client.get_paginator("scan").paginate(
+                TableName=LINKS.name,
+                FilterExpression="sk = :meta AND long_url = :url",
+                ExpressionAttributeValues={":meta": {"S": META}, ":url": {"S": long_url}},
+                ConsistentRead=True,
+            ):
+                codes += [row["short_code"]["S"] for row in page["Items"]]
+            return codes
 
     return asyncio.run(read())

@@ -12,7 +12,7 @@ from tests.fakes.link_events import make_link
 from tests.fakes.link_service_world import LinkWorld, play
 
 
-@pytest.mark.rule("I1")
+@pytest.mark.rule("I1", "P6")
 def test_the_same_idempotency_key_gives_the_same_link_once() -> None:
     """I1: a repeat runs the same event again and gets its result, also after the answer was lost."""
 
@@ -74,7 +74,7 @@ def test_a_repeat_that_comes_too_late_is_a_new_event() -> None:
     play(scenario)
 
 
-@pytest.mark.rule("I2")
+@pytest.mark.rule("I2", "P6")
 def test_a_repeated_delete_does_not_meet_its_own_tombstone() -> None:
     """I2: before a refusal is answered the event's own result is looked for: here of a now stale If-Match."""
 
