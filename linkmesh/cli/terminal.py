@@ -53,9 +53,16 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def running_state(state: Path) -> Path:
-    """Return the folder of the system that runs: the state folder, or the ephemeral one inside it."""
-    ephemeral = state / "ephemeral"
-    return ephemeral.absolute() if (ephemeral / "run" / "lock").exists() else state.absolute()
+    """Return the folder of the system that runs: the ephemeral one inside the state folder, or the state folder itself.
+
+    Where none runs, it is the ephemeral one if one was killed there, so that `linkmesh down` finds what it left behind.
+    """
+    from linkmesh.local.alone import is_held, lock_file
+
+    ephemeral, lasting = (state / "ephemeral").absolute(), state.absolute()
+    if is_held(ephemeral) or (lock_file(ephemeral).exists() and not is_held(lasting)):
+        return ephemeral
+    return lasting
 
 
 def development(state: Path) -> Mapping[str, str]:

@@ -61,7 +61,7 @@ def up(
         settings={name: value for name, value in os.environ.items() if name.startswith("LINKMESH_")},
     )
     if ephemeral:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
     try:
         asyncio.run(_up(options, as_json=as_json))
     except asyncio.CancelledError:
@@ -91,6 +91,21 @@ def down(state: State = STATE_FOLDER) -> None:
             fail(f"process {pid} does not end", f"see {folder / 'logs' / 'supervisor.log'}")
         time.sleep(0.1)
     say("stopped")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an ephemeral system that was killed left behind, its processes included.
+
+    Raises:
+        LocalError: a system runs there; its data is not ours to remove.
+    """
+    from linkmesh.local.alone import already_runs, is_held
+    from linkmesh.local.process import end_strays
+
+    if is_held(folder):
+        raise already_runs(folder)
+    end_strays(folder / "run")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _up(options: "Options", *, as_json: bool) -> None:

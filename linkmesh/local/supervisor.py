@@ -10,16 +10,15 @@ Enter it in the main thread: the children die with the thread that started them 
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from chassis.lifecycle import Component
+from linkmesh.local.alone import only_one
 from linkmesh.local.cache import Progress, Silent, fetch_all
 from linkmesh.local.composition import addresses_of_engines, check_ports, engines_of, needed_files
 from linkmesh.local.control import ControlServer
@@ -156,7 +155,7 @@ class LocalSystem:
     async def _live(self) -> AsyncIterator[None]:
         """Hold everything open. What is entered last is left first: see the order of the lines."""
         async with AsyncExitStack() as stack:
-            stack.enter_context(_only_one(self.options.state))
+            stack.enter_context(only_one(self.options.state))
             self._clear_away()
             await asyncio.to_thread(fetch_all, needed_files(self.options), self._progress)
             secret_files = make_secrets(self.options.state / "secrets")
@@ -246,20 +245,3 @@ async def _together(steps: Iterable[Coroutine[None, None, object]]) -> None:
     async with asyncio.TaskGroup() as tasks:
         for step in steps:
             tasks.create_task(step)
-
-
-@contextlib.contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """Keep a second supervisor off the same state folder.
-
-    Raises:
-        LocalError: there is one.
-    """
-    path = state / "run" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LocalError(f"linkmesh already runs in {state}", "linkmesh status, linkmesh down") from None
-        yield

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from linkmesh.cli import main, terminal
 from linkmesh.cli.main import app
+from linkmesh.local.alone import only_one
 
 HEAVY = ("grpc", "aioboto3", "aiokafka", "httpx", "psutil", "redis", "opentelemetry", "fastapi", "jgo", "rich")
 COMMANDS = (
@@ -104,3 +105,26 @@ def test_the_free_plan_is_for_a_new_account(tmp_path: Path, monkeypatch: pytest.
 def test_a_table_lines_up() -> None:
     """Columns are as wide as their widest cell, without blanks at the end."""
     assert terminal.table([("a", "long cell", "x"), ("bbb", "c", "")]) == "a    long cell  x\nbbb  c"
+
+
+def test_a_second_ephemeral_start_leaves_the_first_its_data(tmp_path: Path) -> None:
+    """Who starts another ephemeral system beside one that runs is told so, and removes nothing of it."""
+    folder = tmp_path / "ephemeral"
+    with only_one(folder):
+        (folder / "data").mkdir()
+
+        answer = CliRunner().invoke(app, ["up", "--ephemeral", "--free-ports", "--state", str(tmp_path)])
+
+        assert "already runs" in str(answer.exception)
+        assert (folder / "data").is_dir()
+
+
+def test_commands_find_the_system_that_runs(tmp_path: Path) -> None:
+    """What a killed ephemeral system left behind hides no other, and is found while nothing else runs."""
+    lasting, ephemeral = tmp_path, tmp_path / "ephemeral"
+    assert terminal.running_state(tmp_path) == lasting
+    with only_one(ephemeral), only_one(lasting):
+        assert terminal.running_state(tmp_path) == ephemeral
+    assert terminal.running_state(tmp_path) == ephemeral
+    with only_one(lasting):
+        assert terminal.running_state(tmp_path) == lasting
