@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from prometheus_client import Counter
 
 from chassis.kafka.record import Done, Outcome, Record, Rejected
+from contracts.cache import event_id_bytes
 from contracts.link import EventId, Link
 from contracts.link_codec import UndecodableError, decode_event
 from writer.domain import Result, Step, Verdict, first_step, judge_stored_event, next_step
@@ -107,4 +108,10 @@ def _decode(record: Record) -> StoredEvent | Rejected:
         return Rejected("undecodable", str(exc))
     if event.link.key.encode() != record.key or event.link.version != event.version:
         return Rejected("validation", "key, version and link of the event do not agree")
+    if event.link.event_id != event.event_id:
+        return Rejected("validation", "event and link name two events")  # verdicts go by this id
+    try:
+        event_id_bytes(event.event_id)
+    except ValueError as exc:
+        return Rejected("validation", str(exc))  # Redis could not be told of it, after the rows were stored
     return StoredEvent(event, record.value)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from chassis.errors import Unavailable
 from chassis.kafka.record import Done, Outcome, Record, Rejected
-from contracts.link import Link, LinkKey, LinkState
+from contracts.link import EventId, Link, LinkEvent, LinkKey, LinkState
 from contracts.link_codec import encode_event
 from tests.fakes.link_events import another_event, event_of, make_link, record_of
 from tests.fakes.writer_link_table import FakeLinkTable, FakePersistedMarker
@@ -115,6 +116,28 @@ def test_content_at_fault_is_rejected_at_once_and_its_neighbours_are_written(
     assert isinstance(outcomes[0], Rejected)
     assert (outcomes[0].reason, outcomes[0].retry) == (reason, False)
     assert outcomes[1] == Done()
+
+
+@pytest.mark.rule("C1", "W1")
+@pytest.mark.parametrize(
+    "event",
+    [
+        replace(event_of(make_link("abc")), event_id=another_event(make_link("abc")).event_id),
+        event_of(replace(make_link("abc"), event_id=EventId("no-uuid"))),
+    ],
+    ids=["event and link name two events", "the event id is none"],
+)
+def test_an_event_without_one_good_id_is_rejected_before_anything_is_written(event: LinkEvent) -> None:
+    """Verdicts go by the event id, and Redis keeps it: two of them, or one that is no UUID, would lose the verdict."""
+    table, marker = FakeLinkTable(), FakePersistedMarker()
+
+    outcomes = write(table, marker, [record_of(event)])
+
+    assert isinstance(outcomes[0], Rejected)
+    assert (outcomes[0].reason, outcomes[0].retry) == ("validation", False)
+    assert not table.events
+    assert not table.links
+    assert not marker.marked
 
 
 @pytest.mark.rule("C1", "W1", "W2")
