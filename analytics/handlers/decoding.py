@@ -13,6 +13,7 @@ from contracts.topics import ANALYTICS_EVENTS
 from shortener.events.v1 import click_events_pb2 as events_pb
 
 _TYPE = ANALYTICS_EVENTS.event_types[0]
+_KEY_BYTES_MAX = 512  # a table's partition key may have 2048; a longer one would be refused for ever, at every start
 _CLASSES: Mapping[int, VisitorClass] = {
     events_pb.VISITOR_CLASS_BOT: VisitorClass.BOT,
     events_pb.VISITOR_CLASS_PREFETCH: VisitorClass.PREFETCH,
@@ -48,7 +49,7 @@ def decode_click(value: bytes) -> Click | None:
             is_forgotten(message.spool_id, now_ms=at_ms)  # raises if it is no id
     except (DecodeError, ValueError):
         return None
-    if not message.link_key or (message.spool_id and message.sequence < 1):
+    if not 0 < len(message.link_key.encode()) <= _KEY_BYTES_MAX or (message.spool_id and message.sequence < 1):
         return None
     return Click(
         key=LinkKey(message.link_key),

@@ -193,6 +193,23 @@ def test_what_is_no_click_moves_the_position() -> None:
     run_virtual(scenario())
 
 
+@pytest.mark.rule("C1")
+def test_a_link_key_that_no_table_takes_is_content_at_fault() -> None:
+    """A click on a key that could never be a row's is buried, and the clicks behind it are counted."""
+
+    async def scenario() -> None:
+        owner = Owner()
+        await owner.counter.assigned([PLACE])
+
+        await owner.count("k" * 513, KEY, "k" * 512)
+
+        assert [letter.record.offset for letter in owner.dead_letters.letters] == [0]
+        assert owner.book.read(KEY, 0, HOURS)[0].human == 1
+        assert owner.book.read(LinkKey("k" * 512), 0, HOURS)[0].human == 1
+
+    run_virtual(scenario())
+
+
 @pytest.mark.rule("C5")
 def test_too_many_dead_letters_stop_the_counting() -> None:
     """While the breaker is open nothing is counted; once a person has resumed the group it goes on."""
