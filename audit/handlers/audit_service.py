@@ -73,10 +73,12 @@ class AuditServicer(audit_grpc.AuditServiceServicer):
             ) from exc
         rows = await self._rows(request.short_code, user_id, limit=limit + 1, after=after)
         page = rows[:limit]
+        # Where nothing is the principal's own, neither is the token: it tells of the last row.
+        has_next = len(rows) > limit and bool(own(page, user_id))
         shown = [row for row in collapse(own(page, user_id), after) if not await self._was_shown(row, after)]
         return audit_pb.ListEntriesResponse(
             entries=await self._entries(shown),
-            next_page_token=encode_token(cursor_after(subject, page, after)) if len(rows) > limit else "",
+            next_page_token=encode_token(cursor_after(subject, page, after)) if has_next else "",
         )
 
     async def _rows(self, code: str, user_id: UserId, *, limit: int, after: Cursor | None) -> Sequence[IndexRow]:
