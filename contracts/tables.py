@@ -30,12 +30,13 @@ class Table:
     name: str
     indexes: tuple[Index, ...] = ()
     numeric: tuple[str, ...] = ()  # key attributes of indexes that are numbers
+    ttl: str = ""  # attribute with the second (since 1970) from which the database may remove a row; empty: rows stay
 
 
 LINKS = Table("links", (Index("by_owner", "owner", "created"),))
 CLICKS = Table("clicks")
 ACCOUNTS = Table("accounts")
-WEBHOOKS = Table("webhooks", (Index("due", "due", "next_at"),), numeric=("next_at",))
+WEBHOOKS = Table("webhooks", (Index("due", "due", "next_at"),), numeric=("next_at",), ttl="ttl")
 AUDIT = Table("audit")
 COUNTERS = Table("counters")
 TABLES = (LINKS, CLICKS, ACCOUNTS, WEBHOOKS, AUDIT, COUNTERS)

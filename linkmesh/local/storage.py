@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from chassis.dynamodb import open_dynamodb
 from chassis.kafka.admin import Admin, TopicSpec
 from contracts.tables import TABLES, Index, Table
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
 
 _TABLES_TIMEOUT_S = 30.0
 _TOPICS_TIMEOUT_S = 30.0
+_UNSUPPORTED = "UnknownOperationException"
 
 
 async def ensure_tables(endpoint: str, tables: Iterable[Table] = TABLES) -> list[str]:
     """Create the tables that are missing, wait until all can be used, and return the names of the new ones.
+
+    Rows that are over expire where the database can do that.
 
     Raises:
         TimeoutError: an engine takes longer than 30 s.
@@ -43,7 +48,27 @@ async def ensure_tables(endpoint: str, tables: Iterable[Table] = TABLES) -> list
             # The library's own waiter asks again after whole seconds; this takes milliseconds.
             while (await client.describe_table(TableName=table.name))["Table"]["TableStatus"] != "ACTIVE":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+            if table.ttl:
+                await ensure_expiry(client, table)
     return created
+
+
+async def ensure_expiry(client: "DynamoDBClient", table: Table) -> None:
+    """Have the database remove rows that are over, unless it does already, or is an engine that never does.
+
+    Raises:
+        ClientError: the database refuses for another reason than not having it.
+    """
+    try:
+        described = await client.describe_time_to_live(TableName=table.name)
+        # Asked first, because AWS refuses to switch on what is on.
+        if described["TimeToLiveDescription"].get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
+            await client.update_time_to_live(
+                TableName=table.name, TimeToLiveSpecification={"Enabled": True, "AttributeName": table.ttl}
+            )
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != _UNSUPPORTED:
+            raise
 
 
 async def ensure_topics(bootstrap: str, topics: Iterable[Topic] = TOPICS) -> list[str]:

@@ -162,7 +162,7 @@ def _row(delivery: Delivery) -> "dict[str, WritableValue]":
         "body": {"S": delivery.body},
         "traceparent": {"S": delivery.traceparent},
         "created_at": {"N": _milliseconds(delivery.created_at)},
-        "ttl": {"N": str(int((delivery.created_at + ROW_LIFE).timestamp()))},
+        WEBHOOKS.ttl: {"N": str(int((delivery.created_at + ROW_LIFE).timestamp()))},
         "state": {"S": delivery.state.value},
         "attempts": {"N": str(delivery.attempts)},
         "last_status": {"N": str(delivery.last_status)},

@@ -10,7 +10,7 @@ from linkmesh.local.storage import ensure_tables, ensure_topics
 
 
 def test_tables_are_made_once_with_their_indexes(dynamodb_fresh: DynamoDBEngine) -> None:
-    """Every table of the contract exists with its keys and indexes; a second run creates nothing."""
+    """Every table of the contract exists with its keys, indexes and expiry; a second run creates nothing."""
 
     async def scenario() -> None:
         assert await ensure_tables(dynamodb_fresh.endpoint) == []  # the fixture made them
@@ -20,6 +20,10 @@ def test_tables_are_made_once_with_their_indexes(dynamodb_fresh: DynamoDBEngine)
                 described = (await client.describe_table(TableName=table.name))["Table"]
                 names = [index["IndexName"] for index in described["GlobalSecondaryIndexes"]]
                 assert names == [index.name for index in table.indexes]
+            for table in TABLES:
+                expiry = (await client.describe_time_to_live(TableName=table.name))["TimeToLiveDescription"]
+                assert expiry.get("TimeToLiveStatus") == ("ENABLED" if table.ttl else "DISABLED")
+                assert expiry.get("AttributeName", "") == table.ttl
 
     asyncio.run(scenario())
 
