@@ -6,7 +6,7 @@ from analytics.handlers.decoding import Skip
 from chassis.clock import Clock
 from chassis.errors import Unavailable
 from chassis.kafka.dlq import DeadLetter, DeadLetters
-from chassis.kafka.metrics import DEAD_LETTERS
+from chassis.kafka.metrics import count_dead_letter, declare_dead_letters
 from chassis.kafka.record import Record, Rejected
 
 _LOOK_S = 5.0  # between looks whether a person has resumed the group
@@ -21,6 +21,7 @@ class Burial:
         self._clock = clock
         self._buried: set[tuple[int, int]] = set()  # of the records that are being tried
         self._next_look = 0.0
+        declare_dead_letters(group)
 
     async def open(self) -> None:
         """Learn what was buried lately. Raises Unavailable."""
@@ -45,5 +46,5 @@ class Burial:
                 now_ms = int(self._clock.now().timestamp() * 1000)
                 await self._dead_letters.send(DeadLetter(record, Rejected(why.value), 1, now_ms))
                 self._buried.add(place)
-                DEAD_LETTERS.labels(self._group, why.value).inc()
+                count_dead_letter(self._group, why.value)
         self._buried.clear()

@@ -22,8 +22,21 @@ RECORDS = Counter(
     ("group", "topic", "outcome"),
 )
 DEAD_LETTERS = Counter("dead_letters", "Records given up on, by reason.", ("group", "reason"))
+_REASONS = frozenset({"conflict", "too_large", "undecodable", "validation"})
+_OTHER_REASON = "exception"  # the handler's: its name is in the letter, and no label of unbounded kinds
 COMMIT_FAILURES = Counter("consumer_commit_failures", "Commits that were not stored.", ("group",))
 REBALANCES = Counter("consumer_rebalances", "Times that partitions were taken away.", ("group",))
+
+
+def declare_dead_letters(group: str) -> None:
+    """Shows the group's counters at 0 from the start: of a counter that is born at 51 no increase is ever seen."""
+    for reason in (*_REASONS, _OTHER_REASON):
+        DEAD_LETTERS.labels(group, reason)
+
+
+def count_dead_letter(group: str, reason: str) -> None:
+    """One more record was given up on."""
+    DEAD_LETTERS.labels(group, reason if reason in _REASONS else _OTHER_REASON).inc()
 
 
 class LagMeter:

@@ -9,7 +9,7 @@ from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from chassis.kafka.dlq import DeadLetter, DeadLetters
 from chassis.kafka.gate import Gate
-from chassis.kafka.metrics import DEAD_LETTERS, RECORDS
+from chassis.kafka.metrics import RECORDS, count_dead_letter, declare_dead_letters
 from chassis.kafka.record import Done, Outcome, Record, Rejected
 from chassis.kafka.tracing import processing
 from chassis.kafka.window import Step, Ticket, Window
@@ -79,6 +79,7 @@ class Work:
         self._calls: set[asyncio.Timeout] = set()
         self._holds = 0
         self._closed = False
+        declare_dead_letters(group)
 
     def wake(self) -> None:
         """There may be something to do: records, a due retry, a probe."""
@@ -214,7 +215,7 @@ class Work:
             self._window.bury_later(ticket, due=self._clock.monotonic() + self._policy.burial_retry_s)
             return
         logger.warning("dead letter after %d attempts: %s", attempts, verdict.reason)
-        DEAD_LETTERS.labels(self._group, verdict.reason).inc()
+        count_dead_letter(self._group, verdict.reason)
         self._count(ticket, "buried" if self._window.complete(ticket) else "stale")
 
     def _cut(self) -> None:

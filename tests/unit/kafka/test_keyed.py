@@ -353,6 +353,36 @@ def test_the_breaker_stops_in_the_middle_of_a_batch_and_then_rests() -> None:
     run_virtual(scenario())
 
 
+@pytest.mark.rule("C5")
+def test_dead_letters_are_counted_from_zero_and_by_few_reasons() -> None:
+    """Before the first letter the counters stand at 0, or the alert could not see them rise; exceptions share one."""
+
+    def counts() -> dict[str, float]:
+        found = [
+            s for m in REGISTRY.collect() if m.name == "dead_letters" for s in m.samples if s.name.endswith("_total")
+        ]
+        return {s.labels["reason"]: s.value for s in found if s.labels["group"] == GROUP}
+
+    async def scenario() -> None:
+        bench = make_bench()
+
+        async def decide(record: Record) -> Outcome:
+            if record.key == b"bug":
+                raise LookupError("a bug")
+            return Rejected("undecodable")
+
+        runner, _ = bench.runner(Diary(decide))
+        before = counts()
+        bench.append("bug", "garbage", "rubbish")
+        async with running(runner):
+            await asyncio.sleep(60)
+        risen = {reason: value - before[reason] for reason, value in counts().items()}
+
+        assert risen == {"conflict": 0, "exception": 1, "too_large": 0, "undecodable": 2, "validation": 0}
+
+    run_virtual(scenario())
+
+
 @pytest.mark.rule("C1", "C5")
 def test_a_record_too_large_for_a_dead_letter_does_not_stop_its_partition() -> None:
     """What cannot be buried whole is buried without its content, saying so, and the records behind it are handled."""
