@@ -10,18 +10,17 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.errors import KafkaError
 
 from chassis.errors import Unavailable
+from chassis.kafka import admin_calls as calls
 from chassis.kafka.abandon import abandon_client, stop_consumer
 from chassis.kafka.record import Position, Record, TopicPartition
-from chassis.kafka.source_kafka import record_of
 
 _TOPIC_EXISTS = 36  # error code of the Kafka protocol
 _FETCH_BYTES = 64 << 10
-_ASK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,6 @@ class Lag:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Clients:
-    admin: AIOKafkaAdminClient
-    reader: AIOKafkaConsumer
-
-
 class Admin:
     """An async context manager; opens lazily. Every call ends within `timeout_s` and raises Unavailable otherwise.
 
@@ -61,7 +54,7 @@ class Admin:
         self._client_id = client_id
         self._timeout_s = timeout_s
         self._turn = asyncio.Lock()
-        self._clients: _Clients | None = None
+        self._clients: calls.Clients | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,7 +77,7 @@ class Admin:
             answer = await clients.admin.create_topics(list(wanted.values()))
             codes = {error[0]: (error[1], error[2]) for error in answer.topic_errors}
             existing = [name for name in wanted if codes[name][0] == _TOPIC_EXISTS]
-            found = {name: len(partitions) for name, partitions in (await _describe(clients, existing)).items()}
+            found = {name: len(partitions) for name, partitions in (await calls.describe(clients, existing)).items()}
         refused = {name: why for name, why in codes.items() if why[0] not in (0, _TOPIC_EXISTS)}
         if refused:
             raise Unavailable("unavailable", f"the broker did not create topics: {refused}")
@@ -96,30 +89,30 @@ class Admin:
     async def partitions(self, topic: str) -> Sequence[TopicPartition]:
         """The partitions of a topic, in order; empty when there is no such topic."""
         async with self._session() as clients:
-            return (await _describe(clients, [topic])).get(topic, [])
+            return (await calls.describe(clients, [topic])).get(topic, [])
 
     async def end_offsets(self, partitions: Collection[TopicPartition]) -> Position:
         """The offset behind the newest record of each partition."""
         async with self._session() as clients:
-            return await _end_offsets(clients, partitions)
+            return await calls.end_offsets(clients, partitions)
 
     async def committed(self, group: str) -> Position:
         """The next offsets a group has committed; partitions without a commit are left out."""
         async with self._session() as clients:
-            return await _committed(clients, group)
+            return await calls.committed(clients, group)
 
     async def lag(self, group: str, topics: Sequence[str], *, now: datetime) -> Mapping[TopicPartition, Lag]:
         """Lag of a group on every partition of these topics, at broker time against `now`."""
         async with self._session() as clients:
             # The group's offsets first: read the other way round a busy group would look ahead of the end.
-            committed = await _committed(clients, group)
-            described = await _describe(clients, topics)
+            committed = await calls.committed(clients, group)
+            described = await calls.describe(clients, topics)
             partitions = [tp for found in described.values() for tp in found]
-            begins = await _begin_offsets(clients, partitions)
-            ends = await _end_offsets(clients, partitions)
+            begins = await calls.begin_offsets(clients, partitions)
+            ends = await calls.end_offsets(clients, partitions)
             positions = {tp: max(committed.get(tp, 0), begins[tp]) for tp in partitions}
             behind = {tp: offset for tp, offset in positions.items() if offset < ends[tp]}
-            oldest = await _first_records(clients, behind)
+            oldest = await calls.first_records(clients, behind)
         return {
             tp: Lag(
                 committed=committed.get(tp),
@@ -133,29 +126,49 @@ class Admin:
     async def record_at(self, partition: TopicPartition, offset: int) -> Record | None:
         """The first record at or behind `offset`; None when there is none (for K2: is it younger than …?)."""
         async with self._session() as clients:
-            begin = (await _begin_offsets(clients, [partition]))[partition]
-            end = (await _end_offsets(clients, [partition]))[partition]
+            begin = (await calls.begin_offsets(clients, [partition]))[partition]
+            end = (await calls.end_offsets(clients, [partition]))[partition]
             start = max(offset, begin)
             if start >= end:
                 return None
-            return (await _first_records(clients, {partition: start}))[partition]
+            return (await calls.first_records(clients, {partition: start}))[partition]
 
     async def records_since(self, topics: Sequence[str], since: datetime, *, limit: int = 10_000) -> Sequence[Record]:
         """Up to `limit` records with a timestamp from `since` on, of all partitions, in no order across these."""
         async with self._session() as clients:
-            partitions = [tp for found in (await _describe(clients, topics)).values() for tp in found]
+            partitions = [tp for found in (await calls.describe(clients, topics)).values() for tp in found]
             if not partitions:
                 return []
-            ends = await _end_offsets(clients, partitions)
-            moment_ms = int(since.timestamp() * 1000)
-            found = await clients.reader.offsets_for_times({ClientPartition(*tp): moment_ms for tp in partitions})
-            starts = {TopicPartition(*tp): start.offset for tp, start in found.items() if start is not None}
-            return await _records_between(clients, starts, ends, limit)
+            ends = await calls.end_offsets(clients, partitions)
+            starts = await calls.offsets_at(clients, partitions, int(since.timestamp() * 1000))
+            return await calls.records_between(clients, starts, ends, limit)
+
+    async def records_of(
+        self, partition: TopicPartition, *, from_ms: int, to_ms: int, limit: int = 100_000
+    ) -> Sequence[Record]:
+        """Up to `limit` records of a partition, in order, with a broker time in `from_ms` … `to_ms` (exclusive)."""
+        async with self._session() as clients:
+            ends = await calls.end_offsets(clients, [partition])
+            starts = await calls.offsets_at(clients, [partition], from_ms)
+            ends = {**ends, **await calls.offsets_at(clients, [partition], to_ms)}
+            return await calls.records_between(clients, starts, ends, limit)
+
+    async def records_behind(self, starts: Position, *, limit: int = 100_000) -> Sequence[Record]:
+        """Up to `limit` records at and behind these offsets, up to where each partition ends now."""
+        async with self._session() as clients:
+            return await calls.records_between(clients, starts, await calls.end_offsets(clients, starts), limit)
+
+    async def delete_before(self, position: Position) -> None:
+        """Delete, for ever, what stands before these offsets. An offset beyond the end is refused as Unavailable."""
+        async with self._session() as clients:
+            await clients.admin.delete_records(
+                {ClientPartition(*tp): RecordsToDelete(before_offset=offset) for tp, offset in position.items()}
+            )
 
     async def group_members(self, group: str) -> Mapping[TopicPartition, str]:
         """The `client_id` of the owner of each assigned partition; empty while the group rebalances or is empty."""
         async with self._session() as clients:
-            node = await _coordinator(clients, group)
+            node = await calls.coordinator(clients, group)
             answers = await clients.admin.describe_consumer_groups([group], group_coordinator_id=node)
         owners: dict[TopicPartition, str] = {}
         for described in (found for answer in answers for found in answer.to_object()["groups"]):
@@ -167,7 +180,7 @@ class Admin:
         return owners
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[_Clients]:
+    async def _session(self) -> AsyncIterator[calls.Clients]:
         try:
             async with asyncio.timeout(self._timeout_s), self._turn:
                 if self._clients is None:
@@ -180,7 +193,7 @@ class Admin:
 
     async def _connect(self) -> None:
         timeout_ms = int(self._timeout_s * 1000)
-        self._clients = _Clients(
+        self._clients = calls.Clients(
             AIOKafkaAdminClient(
                 bootstrap_servers=self._bootstrap, client_id=self._client_id, request_timeout_ms=timeout_ms
             ),
@@ -202,70 +215,3 @@ class Admin:
             clients.admin._closed = True  # noqa: SLF001 (its own close waits for sockets without a limit)
             await abandon_client(clients.admin._client)  # noqa: SLF001 (as above)
             await stop_consumer(clients.reader, timeout_s=1.0)
-
-
-async def _describe(clients: _Clients, topics: Sequence[str]) -> Mapping[str, Sequence[TopicPartition]]:
-    """The partitions of those of these topics that exist."""
-    if not topics:
-        return {}  # an empty list would mean all
-    return {
-        topic["topic"]: sorted(TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"])
-        for topic in await clients.admin.describe_topics(list(topics))
-        if topic["error_code"] == 0
-    }
-
-
-async def _coordinator(clients: _Clients, group: str) -> int:
-    """The node that keeps the group. The first question to a new cluster makes it create its topic of offsets."""
-    while True:
-        try:
-            node: int = await clients.admin.find_coordinator(group)
-            return node
-        except GroupCoordinatorNotAvailableError:
-            await asyncio.sleep(_ASK_AGAIN_S)
-
-
-async def _committed(clients: _Clients, group: str) -> Position:
-    node = await _coordinator(clients, group)
-    found = await clients.admin.list_consumer_group_offsets(group, group_coordinator_id=node)
-    return {TopicPartition(*tp): kept.offset for tp, kept in found.items() if kept.offset >= 0}
-
-
-async def _begin_offsets(clients: _Clients, partitions: Collection[TopicPartition]) -> Position:
-    found = await clients.reader.beginning_offsets([ClientPartition(*tp) for tp in partitions])
-    return {TopicPartition(*tp): offset for tp, offset in found.items()}
-
-
-async def _end_offsets(clients: _Clients, partitions: Collection[TopicPartition]) -> Position:
-    found = await clients.reader.end_offsets([ClientPartition(*tp) for tp in partitions])
-    return {TopicPartition(*tp): offset for tp, offset in found.items()}
-
-
-async def _first_records(clients: _Clients, positions: Position) -> Mapping[TopicPartition, Record]:
-    """The first record at or behind each of these offsets, all of which are before the end."""
-    found: dict[TopicPartition, Record] = {}
-    _start_reading(clients, positions)
-    while len(found) < len(positions):
-        for held, records in (await clients.reader.getmany(timeout_ms=500)).items():
-            found.setdefault(TopicPartition(*held), record_of(records[0]))
-            clients.reader.pause(held)
-    return found
-
-
-async def _records_between(clients: _Clients, starts: Position, ends: Position, limit: int) -> Sequence[Record]:
-    found: list[Record] = []
-    pending = {tp for tp, start in starts.items() if start < ends[tp]}
-    _start_reading(clients, {tp: starts[tp] for tp in pending})
-    while pending and len(found) < limit:
-        for held, records in (await clients.reader.getmany(timeout_ms=500)).items():
-            found += [record_of(record) for record in records]
-            if records[-1].offset + 1 >= ends[TopicPartition(*held)]:
-                pending.discard(TopicPartition(*held))
-                clients.reader.pause(held)
-    return found[:limit]
-
-
-def _start_reading(clients: _Clients, positions: Position) -> None:
-    clients.reader.assign([ClientPartition(*tp) for tp in positions])
-    for tp, offset in positions.items():
-        clients.reader.seek(ClientPartition(*tp), offset)

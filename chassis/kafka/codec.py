@@ -10,6 +10,8 @@ from chassis.kafka.record import Headers
 CONTENT_TYPE = b"application/protobuf"
 TRACEPARENT = "traceparent"
 REPLAY_FOR = "replay_for"  # a replayed dead letter names the one group that failed on it
+REPLAY_OF = "replay_of"  # where its record stood first: partition/offset/broker time in ms [A9]
+REPLAY_LETTER = "replay_letter"  # the letter it was made of: partition/offset in the dead letter topic
 
 
 def event_headers(

@@ -13,6 +13,11 @@ from chassis.kafka.record import Message, Record, Rejected
 
 DETAIL_BYTES_MAX = 1024
 HOUR_MS = 3_600_000
+RESUME = "dlq_resume"  # the header by which a person lets a group go on [C5]
+STORY = (  # the headers that a letter adds to its record's own
+    "dlq_group", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp_ms", "dlq_reason", "dlq_detail",
+    "dlq_attempts", "dlq_first_failed_at",
+)  # fmt: skip
 _SEND_TIMEOUT_S = 8.0
 
 
@@ -55,18 +60,18 @@ def dead_letter_message(letter: DeadLetter, group: str) -> Message:
     """The record as it was, its own headers first and untouched, then `dlq_*`: text, times in RFC 3339."""
     record, verdict = letter.record, letter.verdict
     first_failed = datetime.fromtimestamp(letter.first_failed_at_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    added = {
-        "dlq_group": group,
-        "dlq_topic": record.topic,
-        "dlq_partition": str(record.partition),
-        "dlq_offset": str(record.offset),
-        "dlq_timestamp_ms": str(record.timestamp_ms),
-        "dlq_reason": verdict.reason,
-        "dlq_detail": verdict.detail,
-        "dlq_attempts": str(letter.attempts),
-        "dlq_first_failed_at": first_failed,
-    }
-    headers = tuple((name, value.encode()[:DETAIL_BYTES_MAX]) for name, value in added.items())
+    added = (
+        group,
+        record.topic,
+        str(record.partition),
+        str(record.offset),
+        str(record.timestamp_ms),
+        verdict.reason,
+        verdict.detail,
+        str(letter.attempts),
+        first_failed,
+    )
+    headers = tuple((name, value.encode()[:DETAIL_BYTES_MAX]) for name, value in zip(STORY, added, strict=True))
     return Message(dead_letter_topic(record.topic), record.key, record.value, (*record.headers, *headers))
 
 
@@ -82,7 +87,7 @@ def cut_dead_letter_message(letter: DeadLetter, group: str) -> Message:
 
 def resume_message(topic: str, group: str) -> Message:
     """What a person writes to the dead letters of `topic` so that `group` goes on after its breaker tripped [C5]."""
-    return Message(dead_letter_topic(topic), group.encode(), b"", (("dlq_resume", group.encode()),))
+    return Message(dead_letter_topic(topic), group.encode(), b"", ((RESUME, group.encode()),))
 
 
 class TopicDeadLetters:
@@ -153,7 +158,7 @@ class TopicDeadLetters:
 
     def _since_resumption(self, records: Sequence[Record]) -> tuple[list[int], int]:
         """Broker times of the group's letters behind its newest resumption, in order, and that one's time, or -1."""
-        own = [record for record in records if record.header("dlq_resume") == self._group]
+        own = [record for record in records if record.header(RESUME) == self._group]
         resumed_at_ms = max((record.timestamp_ms for record in own), default=-1)
         letters = [record for record in records if record.header("dlq_group") == self._group]
         return sorted(r.timestamp_ms for r in letters if r.timestamp_ms > resumed_at_ms), resumed_at_ms
