@@ -161,7 +161,9 @@ def _detach(folder: Path, *, as_json: bool) -> None:
     log = folder.parent / "up.log" if folder.name == "ephemeral" else folder / "logs" / "supervisor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--json")]
-    with log.open("wb") as output:
+    log.unlink(missing_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # the development key will stand there
+    with os.fdopen(descriptor, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "linkmesh.cli.main", *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,

@@ -59,10 +59,11 @@ def test_a_killed_service_comes_back(system: RunningSystem) -> None:
 
 
 def test_a_second_start_keeps_key_link_and_data(tmp_path: Path) -> None:
-    """dev.json's key and demo link survive a stop; the key of the first run still opens the second."""
+    """dev.json's key and demo link survive a stop; the first key still opens the second run."""
     first = run_up(tmp_path)
     try:
         told = json.loads((tmp_path / "dev.json").read_text())
+        assert (tmp_path / "logs" / "supervisor.log").stat().st_mode & 0o077 == 0  # the key stands there
     finally:
         linkmesh(tmp_path, "down")
 
