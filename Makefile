@@ -61,10 +61,6 @@ e2e: $(VENV)/.dev engines ## The whole system, as a user sees it
 operate: $(VENV)/.dev ## Manifests, image and alerts
 	@$(PYTEST) tests/operate $(ARGS)
 
-.PHONY: chaos
-chaos: $(VENV)/.dev engines ## Kill things under load and count what is lost
-	@$(PYTEST) tests/chaos $(ARGS)
-
 .PHONY: bench
 bench: $(VENV)/.dev engines ## Redirects and creates beside nginx
 	@$(BIN)/python -m bench $(ARGS)
