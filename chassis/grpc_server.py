@@ -102,7 +102,8 @@ def _policies(services: Sequence[Service]) -> Policies:
     """Every method with what it demands.
 
     Raises:
-        ValueError: a method declares nothing, or a declaration has no method.
+        ValueError: a method declares nothing, a declaration has no method, or a method streams: the interceptor guards
+            unary calls only, and what a stream declares would be demanded of nobody.
     """
     policies: dict[str, str | Access] = {}
     for service in services:
@@ -110,5 +111,8 @@ def _policies(services: Sequence[Service]) -> Policies:
         if methods != set(service.policies):
             odd = sorted(methods.symmetric_difference(service.policies))
             raise ValueError(f"{service.descriptor.full_name}: methods and declared access differ: {', '.join(odd)}")
+        streams = [each.name for each in service.descriptor.methods if each.client_streaming or each.server_streaming]
+        if streams:
+            raise ValueError(f"{service.descriptor.full_name}: nothing guards streams: {', '.join(streams)}")
         policies.update({f"/{service.descriptor.full_name}/{name}": want for name, want in service.policies.items()})
     return policies
