@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urljoin
 
@@ -28,6 +29,7 @@ from chassis.config import ProcessConfig
 Attributes = Mapping[str, str | int | float | bool]
 _QUEUE_SPANS_MAX = 4096  # about 4 MB; more are dropped
 _EXPORT_TIMEOUT_S = 2
+_FLUSH_TIMEOUT_S = 3.0  # at the end; grace and this together stay below Kubernetes' 30 s
 _tracer = trace.get_tracer("linkmesh")
 _KEPT = create_key("linkmesh-kept")
 
@@ -39,6 +41,14 @@ def start_telemetry(service: str, settings: ProcessConfig) -> Iterator[None]:
     if not settings.otlp_endpoint:
         yield
         return
+    with open_provider(service, settings) as provider:
+        trace.set_tracer_provider(provider)
+        yield
+
+
+@contextlib.contextmanager
+def open_provider(service: str, settings: ProcessConfig) -> Iterator[TracerProvider]:
+    """What sends this process' spans to its receiver; leaving flushes for at most _FLUSH_TIMEOUT_S seconds."""
     ratio = keep_ratio(settings)
     resource = Resource.create({"service.name": service, "service.instance.id": settings.instance})
     provider = TracerProvider(resource=resource, sampler=ParentBased(_RootSampler(ratio)), shutdown_on_exit=False)
@@ -48,11 +58,13 @@ def start_telemetry(service: str, settings: ProcessConfig) -> Iterator[None]:
             exporter, max_queue_size=_QUEUE_SPANS_MAX, schedule_delay_millis=500, max_export_batch_size=512
         )
     )
-    trace.set_tracer_provider(provider)
     try:
-        yield
+        yield provider
     finally:
-        provider.shutdown()
+        # Its own shutdown waits for each batch in turn: 16 s for a full queue and a receiver that hangs.
+        ending = threading.Thread(target=provider.shutdown, name="telemetry-end", daemon=True)
+        ending.start()
+        ending.join(_FLUSH_TIMEOUT_S)
 
 
 def keep_ratio(settings: ProcessConfig) -> float:
