@@ -48,6 +48,7 @@ OUTBOX_FIELD = b"e"
 LEASE_MS = 3_000
 RESERVATION_LEASE_MS = 30_000  # K2: long enough for a conditional put in DynamoDB with its retries
 CACHE_TTL_S = 86_400  # ± 20 % for live links, exactly this for tombstones; shorter under memory pressure [R6]
+SEEN_MS = 86_400_000  # how long the result of an event that a client may repeat is kept [R1]
 
 IDS_HIGH = "ids:high"  # L5: the known mark of issued ids
 RELAY_LEADER = "relay:leader"

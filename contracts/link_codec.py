@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from contracts.link import EventId, EventType, FieldChange, Link, LinkEvent, LinkState, UserId
 from shortener.events.v1 import link_events_pb2 as events_pb
-from shortener.link.v1 import link_pb2
+from shortener.link.v1 import link_pb2, link_service_pb2
 
 _EventMessage = events_pb.LinkCreated | events_pb.LinkUpdated | events_pb.LinkDeleted | events_pb.LinkRestored
 _STATES = {
@@ -161,4 +161,42 @@ def decode_event(type_name: str, data: bytes) -> LinkEvent:
         link=link_from_message(message.link),
         changes=tuple(FieldChange(change.field, change.old_value, change.new_value) for change in changes),
         trace_id=message.header.trace_id,
+    )
+
+
+def link_event_to_message(event: LinkEvent) -> link_service_pb2.LinkEvent:
+    """An event as a link's history tells it."""
+    return link_service_pb2.LinkEvent(
+        event_id=event.event_id,
+        event_type=event_type_name(event.type),
+        version=event.version,
+        at=timestamp(event.at),
+        user_id=event.user_id,
+        trace_id=event.trace_id,
+        link=link_to_message(event.link),
+        changes=[
+            link_service_pb2.LinkFieldChange(field=change.field, old_value=change.old_value, new_value=change.new_value)
+            for change in event.changes
+        ],
+    )
+
+
+def link_event_from_message(message: link_service_pb2.LinkEvent) -> LinkEvent:
+    """The event of a link's history.
+
+    Raises:
+        UndecodableError: its type is unknown, or its link is none.
+    """
+    kind = event_type_of(message.event_type)
+    if kind is None:
+        raise UndecodableError(f"unknown event type {message.event_type!r}")
+    return LinkEvent(
+        type=kind,
+        event_id=EventId(message.event_id),
+        version=message.version,
+        at=moment(message.at),
+        user_id=UserId(message.user_id),
+        link=link_from_message(message.link),
+        changes=tuple(FieldChange(change.field, change.old_value, change.new_value) for change in message.changes),
+        trace_id=message.trace_id,
     )

@@ -19,6 +19,7 @@ class Reason(Enum):
     NOT_FOUND = ("not_found", 404, "There is nothing here")
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "The method is not allowed here")
     CUSTOM_CODE_TAKEN = ("custom_code_taken", 409, "The code is taken")
+    STATE_CONFLICT = ("state_conflict", 409, "The link's state does not allow this")
     LINK_DELETED = ("link_deleted", 410, "The link was deleted")
     LINK_EXPIRED = ("link_expired", 410, "The link has expired")
     VERSION_CONFLICT = ("version_conflict", 412, "The link has changed since")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from contracts.link import LinkKey, UserId
 
 META = "META"
+VERSION_MAX = 999_999_999_999  # what event_sk has room for
 CLICKS_EPOCH_PK = "S#EPOCH"  # partition key of the newest life of each partition's log that was seen [A8]
 KEY = "KEY"  # sort key of an account's leaf key in table audit
 

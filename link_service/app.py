@@ -31,8 +31,9 @@ from link_service.domain.destinations import DestinationPolicy, policy_for
 from link_service.domain.ids import IdStock
 from link_service.handlers import keys, links
 from link_service.handlers.attempts import Attempts
-from link_service.handlers.changing import Deletion, GeneratedCreation
+from link_service.handlers.changing import Changes, GeneratedCreation
 from link_service.handlers.custom import CustomCreation, CustomStores
+from link_service.handlers.history import History
 from link_service.handlers.keys import KeyHandlers, KeyVerifier
 from link_service.handlers.links import LinkFlows, LinkHandlers
 from link_service.handlers.reading import Reader, TableReads
@@ -79,7 +80,8 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         flows = LinkFlows(
             generated=GeneratedCreation(cache, attempts, stock, codes, clock),
             custom=CustomCreation(stores, owners, attempts, room, clock),
-            deletion=Deletion(cache, owners, attempts, clock),
+            changes=Changes(cache, owners, attempts),
+            history=History(owners, table),
             owners=owners,
             redirects=Reader(RedisLinkCache(reads=redirects, mutations=mutations, clock=clock), table_reads, clock),
         )

@@ -11,7 +11,7 @@ from typing import NewType, Protocol
 
 from chassis.auth import Plan
 from contracts.cache import LEASE_MS, LeaseToken, Mutation
-from contracts.link import EventId, Link, LinkKey, UserId
+from contracts.link import EventId, Link, LinkEvent, LinkKey, UserId
 from contracts.link_rows import Reservation
 from link_service.domain.ids import IdBlock
 from link_service.domain.intents import Intent
@@ -26,6 +26,16 @@ class LinkTable(Protocol):
 
     async def has_event(self, key: LinkKey, version: int) -> bool:
         """Whether the event row of a version exists, by a consistent read. Safe to repeat."""
+        ...
+
+    async def read_event(self, key: LinkKey, version: int) -> LinkEvent | None:
+        """The event that made a version, by a consistent read; None: it is not in the table, perhaps not yet. Safe to
+        repeat."""
+        ...
+
+    async def list_events(self, key: LinkKey, *, first: int, count: int) -> Sequence[LinkEvent]:
+        """Events from version `first` on, in order, by a consistent read: at most `count`, and fewer where they are
+        large (about 1 MB), but none only if there is none. Safe to repeat."""
         ...
 
     async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
@@ -182,8 +192,9 @@ class LinkCache(Protocol):
 
     Raises (every call):
         Unavailable: Redis is away, hangs, has no room, lacks the library, or holds a value that cannot be read. Reads
-            (get, lease, release, fill, now) take at most 50 ms, `mutate` 500 ms, and after a timeout nobody waits again
-            for 1 s [R7]. Of `mutate`, reason `outcome_unknown`: it was sent, and may have been or may yet be applied.
+            (get, lease, release, fill, seen, now) take at most 50 ms, `mutate` and `remember` 500 ms, and after a
+            timeout nobody waits again for 1 s [R7]. Of `mutate`, reason `outcome_unknown`: it was sent, and may have
+            been or may yet be applied.
     """
 
     async def get(self, key: LinkKey) -> Link | None:
@@ -209,6 +220,11 @@ class LinkCache(Protocol):
 
     async def seen(self, key: LinkKey, event_id: EventId) -> Link | None:
         """The remembered result of an event, to be asked before any precondition failure is answered [I2]."""
+        ...
+
+    async def remember(self, key: LinkKey, event_id: EventId, link: Link) -> Link:
+        """Keeps the result of an event that was not needed for as long as others are [I1]; the one that is kept then,
+        which is an earlier one if there is. `mutate` with this event repeats it from now on. Safe to repeat."""
         ...
 
     async def now(self) -> datetime:

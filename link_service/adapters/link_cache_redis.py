@@ -10,9 +10,11 @@ from chassis.errors import Unavailable
 from chassis.redis import Redis
 from contracts.cache import (
     LEASE_MS,
+    SEEN_MS,
     LeaseToken,
     Mutation,
     decode_entry,
+    encode_entry,
     fill_call,
     lease_call,
     mutate_call,
@@ -102,6 +104,12 @@ class RedisLinkCache:
     async def seen(self, key: LinkKey, event_id: EventId) -> Link | None:
         """The remembered result of an event."""
         return await self._value_at(seen_key(key, event_id))
+
+    async def remember(self, key: LinkKey, event_id: EventId, link: Link) -> Link:
+        """Keeps a result unless there is one; the one that is kept then."""
+        name = seen_key(key, event_id)
+        older = await self._mutations.ask("SET", name, encode_entry(link), "NX", "GET", "PX", SEEN_MS)
+        return _readable(older) if isinstance(older, bytes) else link
 
     async def now(self) -> datetime:
         """Redis' clock, aware UTC."""

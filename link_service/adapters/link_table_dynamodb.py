@@ -1,18 +1,20 @@
 """Table `links` in DynamoDB."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from chassis.dynamodb import dynamodb_errors
-from contracts.link import Link, LinkKey
+from contracts.link import Link, LinkEvent, LinkKey
 from contracts.link_rows import (
     RESERVED,
     Reservation,
+    event_from_row,
     link_from_row,
     reservation_from_row,
     reservation_to_row,
     row_key,
 )
-from contracts.tables import LINKS, event_sk
+from contracts.tables import LINKS, VERSION_MAX, event_sk, link_pk
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
@@ -51,6 +53,42 @@ class DynamoDBLinkTable:
                 ExpressionAttributeNames={"#pk": "pk"},
             )
         return "Item" in answer
+
+    async def read_event(self, key: LinkKey, version: int) -> LinkEvent | None:
+        """The event that made a version, by a consistent read.
+
+        Raises:
+            Unavailable: the database is away.
+            UndecodableError: the row is not one of ours.
+        """
+        with dynamodb_errors():
+            answer = await self._client.get_item(
+                TableName=LINKS.name, Key=row_key(key, event_sk(version)), ConsistentRead=True
+            )
+        row = answer.get("Item")
+        return None if row is None else event_from_row(row)
+
+    async def list_events(self, key: LinkKey, *, first: int, count: int) -> Sequence[LinkEvent]:
+        """Events from a version on, in order, by a consistent read.
+
+        Raises:
+            Unavailable: the database is away.
+            UndecodableError: a row is not one of ours.
+        """
+        with dynamodb_errors():
+            answer = await self._client.query(
+                TableName=LINKS.name,
+                KeyConditionExpression="#pk = :pk AND #sk BETWEEN :first AND :last",
+                ExpressionAttributeNames={"#pk": "pk", "#sk": "sk"},
+                ExpressionAttributeValues={
+                    ":pk": {"S": link_pk(key)},
+                    ":first": {"S": event_sk(first)},
+                    ":last": {"S": event_sk(VERSION_MAX)},
+                },
+                ConsistentRead=True,
+                Limit=count,
+            )
+        return [event_from_row(row) for row in answer["Items"]]
 
     async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
         """Puts a reservation over nothing, or over exactly that older one.

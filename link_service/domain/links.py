@@ -1,6 +1,7 @@
 """What a new link must be, and which event a change of a link makes."""
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -21,6 +22,7 @@ from link_service.domain.destinations import DestinationPolicy, LongUrl, Refused
 
 TITLE_MAX = 200
 TAGS_MAX, TAG_MAX = 16, 64
+ALL_FIELDS = ("long_url", "title", "tags", "expires_at", "starts_at", "redirect_status")  # that an owner may change
 _YEARS_MAX = timedelta(days=100 * 366)  # times further off are mistakes, and some formats cannot hold them
 _TICK = timedelta(milliseconds=1)  # W3: times follow versions whatever the clocks say
 
@@ -99,7 +101,7 @@ def check(wish: Wish, *, now: datetime, policy: DestinationPolicy) -> Terms | Vi
     url = [Violation("long_url", long_url.sentence)] if isinstance(long_url, Refused) else []
     problem = custom_code_problem(wish.custom_code) if wish.custom_code else None
     code = [Violation("custom_code", problem)] if problem else []
-    items = (*url, *code, *_times(wish, now), *_texts(wish, tags))
+    items = (*url, *code, *time_violations(wish, now), *text_violations(replace(wish, tags=tags)))
     if items or isinstance(long_url, Refused):
         reason = Reason.INVALID_LONG_URL if url else Reason.INVALID_CUSTOM_CODE if code else Reason.INVALID_FIELD
         return Violations(reason, items)
@@ -124,7 +126,7 @@ def create(terms: Terms, short_code: str, *, who: Who, now: datetime) -> LinkEve
         title=wish.title,
         tags=terms.tags,
     )
-    return _event(EventType.CREATED, link, who=who)
+    return event_of(EventType.CREATED, link, who=who)
 
 
 def delete(current: Link, *, who: Who, if_version: int, now: datetime) -> LinkEvent | Already | Stale | NotTheirs:
@@ -138,7 +140,7 @@ def delete(current: Link, *, who: Who, if_version: int, now: datetime) -> LinkEv
         return Already(current)
     if if_version not in (0, current.version):
         return Stale(current.version)
-    at = max(now, current.updated_at + _TICK)
+    at = time_after(current, now)
     tombstone = replace(
         current,
         state=LinkState.DELETED,
@@ -151,7 +153,7 @@ def delete(current: Link, *, who: Who, if_version: int, now: datetime) -> LinkEv
         FieldChange("state", json.dumps(current.state.value), json.dumps(LinkState.DELETED.value)),
         FieldChange("deleted_at", "", json.dumps(time_text(at))),
     )
-    return _event(EventType.DELETED, tombstone, who=who, changes=changes)
+    return event_of(EventType.DELETED, tombstone, who=who, changes=changes)
 
 
 def view(link: Link, *, user_id: UserId, now: datetime) -> Link | NotTheirs:
@@ -161,7 +163,13 @@ def view(link: Link, *, user_id: UserId, now: datetime) -> Link | NotTheirs:
     return replace(link, state=link.state_at(now))
 
 
-def _event(kind: EventType, link: Link, *, who: Who, changes: tuple[FieldChange, ...] = ()) -> LinkEvent:
+def time_after(previous: Link, now: datetime) -> datetime:
+    """When the version after this one was decided: later, whatever the clock says [W3]."""
+    return max(now, previous.updated_at + _TICK)
+
+
+def event_of(kind: EventType, link: Link, *, who: Who, changes: tuple[FieldChange, ...] = ()) -> LinkEvent:
+    """The event that makes this version of a link."""
     return LinkEvent(
         type=kind,
         event_id=who.event_id,
@@ -174,27 +182,39 @@ def _event(kind: EventType, link: Link, *, who: Who, changes: tuple[FieldChange,
     )
 
 
-def _times(wish: Wish, now: datetime) -> list[Violation]:
+def json_text(value: str | int | datetime | tuple[str, ...] | None) -> str:
+    """A field's value as JSON text; none is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def time_violations(item: Wish | Link, now: datetime, fields: Container[str] = ALL_FIELDS) -> list[Violation]:
+    """What is wrong with the times of a wish, or of a link that is to be; only what is due to one of these fields."""
     found = []
-    for field, moment in (("expires_at", wish.expires_at), ("starts_at", wish.starts_at)):
-        if moment is not None and moment > now + _YEARS_MAX:
+    for field, moment in (("expires_at", item.expires_at), ("starts_at", item.starts_at)):
+        if field in fields and moment is not None and moment > now + _YEARS_MAX:
             found.append(Violation(field, "The time is more than 100 years off."))
-    if wish.expires_at is not None:
-        if wish.expires_at <= now:
+    if item.expires_at is not None:
+        due = next((field for field in ("expires_at", "starts_at") if field in fields), "")
+        if "expires_at" in fields and item.expires_at <= now:
             found.append(Violation("expires_at", "The time must lie in the future."))
-        elif wish.starts_at is not None and wish.expires_at <= wish.starts_at:
-            found.append(Violation("expires_at", "A link cannot expire before it starts."))
+        elif due and item.starts_at is not None and item.expires_at <= item.starts_at:
+            found.append(Violation(due, "A link cannot expire before it starts."))
     return found
 
 
-def _texts(wish: Wish, tags: tuple[str, ...]) -> list[Violation]:
+def text_violations(item: Wish | Link) -> list[Violation]:
+    """What is wrong with status, title and tags."""
     found = []
-    if wish.redirect_status not in (0, *REDIRECT_STATUSES):
+    if item.redirect_status not in (0, *REDIRECT_STATUSES):
         found.append(Violation("redirect_status", "The status must be 301, 302, 307 or 308."))
-    if len(wish.title) > TITLE_MAX:
+    if len(item.title) > TITLE_MAX:
         found.append(Violation("title", f"A title has at most {TITLE_MAX} characters."))
-    if len(tags) > TAGS_MAX:
+    if len(item.tags) > TAGS_MAX:
         found.append(Violation("tags", f"A link has at most {TAGS_MAX} tags."))
-    if any(not tag.strip() or len(tag) > TAG_MAX for tag in tags):
+    if any(not tag.strip() or len(tag) > TAG_MAX for tag in item.tags):
         found.append(Violation("tags", f"A tag has 1 to {TAG_MAX} characters, not only spaces."))
     return found

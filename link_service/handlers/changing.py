@@ -1,24 +1,27 @@
 """The flows that change links. Each decides in the domain and applies by a call of `mutate`, never sent twice [R1]."""
 
 import logging
+from collections.abc import Callable
 
 from chassis.clock import Clock
-from chassis.errors import Aborted, Internal, NotFound, Unavailable
+from chassis.errors import Aborted, FailedPrecondition, Internal, Unavailable
 from chassis.telemetry import current_trace_id, current_traceparent
 from contracts.cache import Mutation
 from contracts.codes import CodePermutation
 from contracts.link import Link, LinkEvent, LinkKey, link_key
 from contracts.reasons import Reason
 from link_service.domain import links
+from link_service.domain.changes import Gone, Refusal
 from link_service.domain.ids import IdStock
 from link_service.domain.intents import Attempt
-from link_service.domain.links import Already, NotTheirs, Stale, Terms, Who
+from link_service.domain.links import Already, NotTheirs, Stale, Terms, Violations, Who
 from link_service.handlers.attempts import Attempts, Repeatable
-from link_service.handlers.metrics import LINKS_CREATED, LINKS_DELETED, RACES_LOST
+from link_service.handlers.metrics import LINKS_CHANGED, LINKS_CREATED, RACES_LOST
 from link_service.handlers.reading import Base, Reader
+from link_service.handlers.refusals import full, not_found, told
 from link_service.ports import Conflict, Done, Full, Late, LeaseNeeded, LinkCache
 
-_FULL_RETRY_S = 5  # the relay drains thousands of events a second once Kafka is back
+Decide = Callable[[Link, Who], LinkEvent | Refusal]  # pure, and repeated after a lost race
 _RACES_MAX = 32  # nobody loses so often; the caller's deadline comes first
 logger = logging.getLogger(__name__)
 
@@ -65,35 +68,37 @@ class GeneratedCreation:
         return link_key(self._codes.code_of(number))
 
 
-class Deletion:
-    """Ends links: reads, decides, applies; and again when the link changed meanwhile."""
+class Changes:
+    """Changes links: reads, decides, applies; and again when the link changed meanwhile."""
 
-    def __init__(self, cache: LinkCache, reader: Reader, attempts: Attempts, clock: Clock) -> None:
+    def __init__(self, cache: LinkCache, reader: Reader, attempts: Attempts) -> None:
         self._cache = cache
         self._reader = reader
         self._attempts = attempts
-        self._clock = clock
 
-    async def delete(self, key: LinkKey, request: Repeatable, *, if_version: int) -> Link:
-        """The tombstone, also of a link that was deleted before.
+    async def apply(self, key: LinkKey, request: Repeatable, decide: Decide) -> Link:
+        """The link as the decision leaves it, or as it is if there was nothing to do.
 
         Raises:
             NotFound: there is no such link in this account.
             Aborted: the caller saw another version.
-            Unavailable: Redis or the table is away; or, reason outcome_unknown, it may have been deleted.
+            FailedPrecondition: the link is deleted.
+            InvalidArgument: what is wanted is not allowed.
+            Unavailable: Redis or the table is away; or, reason outcome_unknown, it may have been changed.
         """
         attempt = await self._attempts.open(request, key)
         for _ in range(_RACES_MAX):
             base = await self._reader.base(key)
-            decision = self._decide(base, who(request, attempt), if_version)
+            actor = who(request, attempt)
+            decision = decide(base.link, actor) if base.link is not None else NotTheirs()  # nobody's; told alike
             if not isinstance(decision, LinkEvent):
                 await self._reader.give_back(key, base)
-                return await self._refused(decision, attempt)
+                return await self._settled(decision, attempt)
             verdict = await self._cache.mutate(mutation_of(decision, attempt, base))
             match verdict:
                 case Done(link, repeated):
                     if not repeated:
-                        LINKS_DELETED.inc()
+                        LINKS_CHANGED[decision.type].inc()
                     return link
                 case Late():
                     await self._reader.give_back(key, base)
@@ -105,14 +110,14 @@ class Deletion:
                     raise full()
         raise Unavailable("unavailable", "The link changes too often just now.", retry_after_s=1)
 
-    def _decide(self, base: Base, actor: Who, if_version: int) -> LinkEvent | Already | Stale | NotTheirs:
-        if base.link is None:
-            return NotTheirs()  # nobody's; told alike
-        return links.delete(base.link, who=actor, if_version=if_version, now=self._clock.now())
+    async def _settled(self, verdict: Refusal, attempt: Attempt) -> Link:
+        """What is answered instead of an event, once it is clear that the event was not applied earlier [I2].
 
-    async def _refused(self, verdict: Already | Stale | NotTheirs, attempt: Attempt) -> Link:
-        """What is answered instead of an event, once it is clear that the event was not applied earlier [I2]."""
+        "Nothing to do" is an answer like any other: it is remembered, else a repeat could find something to do [I1].
+        """
         if attempt.is_remembered:
+            if isinstance(verdict, Already):
+                return await self._cache.remember(attempt.key, attempt.event_id, verdict.link)
             earlier = await self._cache.seen(attempt.key, attempt.event_id)
             if earlier is not None:
                 return earlier
@@ -121,6 +126,10 @@ class Deletion:
                 return link
             case Stale(current):
                 raise Aborted(Reason.VERSION_CONFLICT.code, f"The link is at version {current} now.")
+            case Gone():
+                raise FailedPrecondition(Reason.STATE_CONFLICT.code, "The link is deleted; restore it first.")
+            case Violations():
+                raise told(verdict)
             case NotTheirs():
                 raise not_found()
 
@@ -141,13 +150,3 @@ def mutation_of(event: LinkEvent, attempt: Attempt, base: Base, *, generated: bo
 def who(request: Repeatable, attempt: Attempt) -> Who:
     """Who acts, by which event, in which trace."""
     return Who(request.user_id, attempt.event_id, current_trace_id())
-
-
-def full() -> Unavailable:
-    """Redis has no room until events have gone to Kafka."""
-    return Unavailable("unavailable", "Too many changes wait to be recorded.", retry_after_s=_FULL_RETRY_S)
-
-
-def not_found() -> NotFound:
-    """Nothing there, or somebody else's: the caller cannot tell which."""
-    return NotFound(Reason.LINK_NOT_FOUND.code, "There is no such link.")

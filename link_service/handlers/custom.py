@@ -17,9 +17,10 @@ from link_service.domain.intents import Attempt
 from link_service.domain.links import Terms
 from link_service.domain.reservations import Claim, Traces
 from link_service.handlers.attempts import Attempts, Repeatable
-from link_service.handlers.changing import full, mutation_of, who
+from link_service.handlers.changing import mutation_of, who
 from link_service.handlers.metrics import LINKS_CREATED, RACES_LOST
 from link_service.handlers.reading import Base, Reader
+from link_service.handlers.refusals import full
 from link_service.ports import (
     CacheServer,
     Conflict,

@@ -7,17 +7,17 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.auth import Principal
-from chassis.errors import FieldViolation, InvalidArgument
 from contracts.codes import is_possible_code
 from contracts.link import LinkKey, UserId, link_key
 from contracts.link_codec import moment
-from contracts.reasons import Reason
-from link_service.domain.links import Violations, Wish
+from link_service.domain.changes import Revision
+from link_service.domain.links import ALL_FIELDS, Wish
 from link_service.handlers.attempts import Repeatable
-from link_service.handlers.changing import not_found
+from link_service.handlers.refusals import invalid_field, not_found
 from shortener.link.v1 import link_service_pb2 as pb
 
 REQUEST_ID_MAX = 128
+Mutation = pb.CreateLinkRequest | pb.UpdateLinkRequest | pb.DeleteLinkRequest | pb.RestoreLinkRequest
 _DOMAIN = re.compile(r"[a-z0-9.-]{1,253}")
 _USER_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")  # becomes part of keys and of names in Redis
 
@@ -39,7 +39,7 @@ def wish_of(request: pb.CreateLinkRequest) -> Wish:
     )
 
 
-def repeatable_of(request: pb.CreateLinkRequest | pb.DeleteLinkRequest, principal: Principal) -> Repeatable:
+def repeatable_of(request: Mutation, principal: Principal) -> Repeatable:
     """Who asks, under which idempotency key, for what.
 
     Raises:
@@ -79,15 +79,46 @@ def user_id_of(text: str) -> UserId:
     return UserId(text)
 
 
-def told(violations: Violations) -> InvalidArgument:
-    """The error that tells of every field."""
-    fields = tuple(FieldViolation(item.field, item.sentence) for item in violations.items)
-    return InvalidArgument(violations.reason.code, violations.items[0].sentence, fields=fields)
+def revision_of(request: pb.UpdateLinkRequest) -> Revision:
+    """What a request wants changed.
+
+    Raises:
+        InvalidArgument: it names another field, or a time is none.
+    """
+    fields = frozenset(request.update_mask.paths)
+    if unknown := sorted(fields - set(ALL_FIELDS)):
+        raise invalid_field("update_mask", f"There is no field {unknown[0]!r} to change.")
+    return Revision(
+        fields=fields,
+        long_url=request.long_url,
+        title=request.title,
+        tags=tuple(request.tags),
+        expires_at=_moment("expires_at", request.expires_at) if request.HasField("expires_at") else None,
+        starts_at=_moment("starts_at", request.starts_at) if request.HasField("starts_at") else None,
+        redirect_status=request.redirect_status,
+    )
 
 
-def invalid_field(field: str, sentence: str) -> InvalidArgument:
-    """The error that tells of one field."""
-    return InvalidArgument(Reason.INVALID_FIELD.code, sentence, fields=(FieldViolation(field, sentence),))
+def version_of(if_version: int) -> int:
+    """The version that a caller saw; 0: none in particular.
+
+    Raises:
+        InvalidArgument: there is no such version.
+    """
+    if if_version < 0:
+        raise invalid_field("if_version", "A version is a positive number.")
+    return if_version
+
+
+def moment_of(request: pb.GetLinkAtRequest) -> datetime:
+    """The time that is asked about.
+
+    Raises:
+        InvalidArgument: it is none, or not given.
+    """
+    if not request.HasField("at"):
+        raise invalid_field("at", "A time is needed.")
+    return _moment("at", request.at)
 
 
 def _moment(field: str, message: Timestamp) -> datetime:

@@ -15,8 +15,9 @@ from contracts.api_keys import BODY_LENGTH, PREFIX, format_key, is_well_formed
 from contracts.codes import ALPHABET
 from contracts.link_codec import timestamp
 from contracts.scopes import ACCOUNT_SCOPES
-from link_service.handlers.decoding import invalid_field, user_id_of
+from link_service.handlers.decoding import user_id_of
 from link_service.handlers.metrics import KEY_VERDICTS
+from link_service.handlers.refusals import invalid_field
 from link_service.ports import Accounts, StoredKey
 from shortener.key.v1 import key_service_pb2 as pb
 from shortener.key.v1 import key_service_pb2_grpc as pb_grpc

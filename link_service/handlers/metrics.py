@@ -2,8 +2,14 @@
 
 from prometheus_client import Counter
 
+from contracts.link import EventType
+
 LINKS_CREATED = Counter("links_created_total", "Links that were made", ["kind"])  # generated, custom
-LINKS_DELETED = Counter("links_deleted_total", "Links that were ended")
+LINKS_CHANGED = {
+    EventType.UPDATED: Counter("links_updated_total", "Links of which something was changed"),
+    EventType.DELETED: Counter("links_deleted_total", "Links that were ended"),
+    EventType.RESTORED: Counter("links_restored_total", "Links that were brought back"),
+}
 RACES_LOST = Counter("link_races_lost_total", "Changes that were decided again, since the link had changed")
 RESOLVED = Counter("links_resolved_total", "Where answers to ResolveLink and GetLink came from", ["source"])
 KEY_VERDICTS = Counter("key_verdicts_total", "Where verdicts on API keys came from", ["source"])  # memory, table, stale

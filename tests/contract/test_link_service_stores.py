@@ -14,6 +14,7 @@ from chassis.dynamodb import open_dynamodb
 from chassis.redis import open_redis
 from contracts.codes import ID_BLOCK, SPACE
 from contracts.link import EventId, Link, LinkKey, UserId
+from contracts.link_codec import encode_event
 from contracts.link_rows import Reservation, event_to_row, link_to_row
 from contracts.tables import COUNTERS, LINKS
 from link_service.adapters.accounts_dynamodb import DynamoDBAccounts
@@ -72,7 +73,7 @@ async def _on_fakes(scenario: Scenario) -> None:
     async def put_link(key: LinkKey) -> Link:
         link = make_link(key, version=3)
         table.meta[key] = link
-        table.events |= {(key, version) for version in (1, 2, 3)}
+        table.rows |= {(key, version): event_of(make_link(key, version=version)) for version in (1, 2, 3)}
         return link
 
     async def set_counter(value: int) -> None:
@@ -89,8 +90,8 @@ async def _on_engines(scenario: Scenario, redis: ValkeyEngine, dynamodb: DynamoD
             link = make_link(key, version=3)
             await database.put_item(TableName=LINKS.name, Item=link_to_row(link))
             for version in (1, 2, 3):
-                row = event_to_row(event_of(make_link(key, version=version)), b"event")
-                await database.put_item(TableName=LINKS.name, Item=row)
+                event = event_of(make_link(key, version=version))
+                await database.put_item(TableName=LINKS.name, Item=event_to_row(event, encode_event(event)))
             return link
 
         async def set_counter(value: int) -> None:
@@ -158,6 +159,27 @@ def test_a_link_is_never_reserved(play: Play) -> None:
         assert await stores.table.has_event(key, 3)
         assert not await stores.table.has_event(key, 4)
         assert not await stores.table.has_event(new_key(), 1)
+
+    play(scenario)
+
+
+@pytest.mark.rule("W3")
+def test_events_are_read_in_the_order_of_versions(play: Play) -> None:
+    """A page begins where it is asked to and is as long as it is asked to; the projection and other links stay out."""
+
+    async def scenario(stores: Stores) -> None:
+        key = new_key()
+        assert await stores.table.list_events(key, first=1, count=10) == []
+        await stores.put_link(LinkKey(f"{key}-other"))
+        await stores.put_link(key)
+
+        whole = await stores.table.list_events(key, first=1, count=10)
+        part = await stores.table.list_events(key, first=2, count=1)
+
+        assert [(event.version, event.link.key) for event in whole] == [(1, key), (2, key), (3, key)]
+        assert list(part) == [whole[1]] == [await stores.table.read_event(key, 2)]
+        assert await stores.table.list_events(key, first=4, count=10) == []
+        assert await stores.table.read_event(key, 4) is None
 
     play(scenario)
 

@@ -6,6 +6,7 @@ Each keeps what it was asked in `requests`, answers by `fail[<method>]` (a Servi
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from chassis.auth import Access, Plan, Principal, principal_from_message, princi
 from chassis.errors import (
     Aborted,
     AlreadyExists,
+    FailedPrecondition,
     FieldViolation,
     InvalidArgument,
     NotFound,
@@ -23,8 +25,8 @@ from chassis.errors import (
 )
 from chassis.grpc_server import Service
 from contracts.api_keys import format_key
-from contracts.link import EventId, Link, LinkState, UserId
-from contracts.link_codec import link_to_message, timestamp
+from contracts.link import EventId, EventType, FieldChange, Link, LinkEvent, LinkState, UserId
+from contracts.link_codec import link_event_to_message, link_to_message, timestamp
 from contracts.scopes import ACCOUNT_SCOPES
 from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
 from shortener.analytics.v1 import analytics_service_pb2_grpc as analytics_grpc
@@ -119,6 +121,54 @@ class FakeLinkService(_Peer, link_grpc.LinkServiceServicer):
             self.links[link.short_code] = link
         return link_pb.DeleteLinkResponse(link=link_to_message(link))
 
+    async def UpdateLink(  # noqa: N802
+        self, request: link_pb.UpdateLinkRequest, _context: object = None
+    ) -> link_pb.UpdateLinkResponse:
+        await self._asked("UpdateLink", request)
+        link = self._own(request)
+        if request.if_version not in (0, link.version):
+            raise Aborted("version_conflict", "The link has changed since.")
+        if link.state is LinkState.DELETED:
+            raise FailedPrecondition("state_conflict", "The link is deleted.")
+        link = replace(link, version=link.version + 1, **_meant(request))
+        self.links[link.short_code] = link
+        return link_pb.UpdateLinkResponse(link=link_to_message(link))
+
+    async def RestoreLink(  # noqa: N802
+        self, request: link_pb.RestoreLinkRequest, _context: object = None
+    ) -> link_pb.RestoreLinkResponse:
+        await self._asked("RestoreLink", request)
+        link = self._own(request)
+        if link.state is LinkState.DELETED:
+            link = replace(link, state=LinkState.ACTIVE, version=link.version + 1, deleted_at=None)
+            self.links[link.short_code] = link
+        return link_pb.RestoreLinkResponse(link=link_to_message(link))
+
+    async def ListLinkEvents(  # noqa: N802
+        self, request: link_pb.ListLinkEventsRequest, _context: object = None
+    ) -> link_pb.ListLinkEventsResponse:
+        await self._asked("ListLinkEvents", request)
+        link = self._own(request)
+        changes = (FieldChange("title", '"Old"', '"New"'), FieldChange("expires_at", "", '"2027-01-01T00:00:00Z"'))
+        event = LinkEvent(
+            type=EventType.UPDATED,
+            event_id=link.event_id,
+            version=link.version,
+            at=link.updated_at,
+            user_id=link.user_id,
+            link=link,
+            changes=changes,
+        )
+        return link_pb.ListLinkEventsResponse(
+            events=[link_event_to_message(event)], next_page_token="more", current_version=link.version + 1
+        )
+
+    async def GetLinkAt(  # noqa: N802
+        self, request: link_pb.GetLinkAtRequest, _context: object = None
+    ) -> link_pb.GetLinkAtResponse:
+        await self._asked("GetLinkAt", request)
+        return link_pb.GetLinkAtResponse(link=link_to_message(self._own(request)))
+
     async def ResolveLink(  # noqa: N802
         self, request: link_pb.ResolveLinkRequest, _context: object = None
     ) -> link_pb.ResolveLinkResponse:
@@ -128,11 +178,34 @@ class FakeLinkService(_Peer, link_grpc.LinkServiceServicer):
             raise NotFound("link_not_found", "There is no such link.")
         return link_pb.ResolveLinkResponse(link=link_to_message(found), unconfirmed=self.unconfirmed)
 
-    def _own(self, request: link_pb.GetLinkRequest | link_pb.DeleteLinkRequest) -> Link:
+    def _own(self, request: "_OfLink") -> Link:
         link = self.links.get(request.short_code)
         if link is None or link.user_id != request.principal.user_id:
             raise NotFound("link_not_found", "There is no such link.")
         return link
+
+
+_OfLink = (
+    link_pb.GetLinkRequest
+    | link_pb.UpdateLinkRequest
+    | link_pb.DeleteLinkRequest
+    | link_pb.RestoreLinkRequest
+    | link_pb.ListLinkEventsRequest
+    | link_pb.GetLinkAtRequest
+)
+
+
+def _meant(request: link_pb.UpdateLinkRequest) -> dict[str, Any]:
+    """The fields of a link that an update sets, and to what."""
+    values = {
+        "long_url": request.long_url,
+        "title": request.title,
+        "tags": tuple(request.tags),
+        "expires_at": request.expires_at.ToDatetime(tzinfo=UTC) if request.HasField("expires_at") else None,
+        "starts_at": request.starts_at.ToDatetime(tzinfo=UTC) if request.HasField("starts_at") else None,
+        "redirect_status": request.redirect_status or 302,
+    }
+    return {name: values[name] for name in request.update_mask.paths}
 
 
 class FakeKeyService(_Peer, key_grpc.KeyServiceServicer):

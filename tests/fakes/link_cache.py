@@ -176,6 +176,10 @@ class FakeLinkCache:
         self.redis.answer()
         return self.redis.results.get(event_id)
 
+    async def remember(self, key: LinkKey, event_id: EventId, link: Link) -> Link:
+        self.redis.answer()
+        return self.redis.results.setdefault(event_id, link)
+
     async def now(self) -> datetime:
         self.redis.answer()
         return self.redis.now()

@@ -1,13 +1,13 @@
 """The stores of link_service in memory; tests/contract/test_link_service_stores.py proves them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from chassis.auth import Plan
 from chassis.errors import Unavailable
 from contracts.codes import ID_BLOCK, SPACE
-from contracts.link import Link, LinkKey, UserId
+from contracts.link import Link, LinkEvent, LinkKey, UserId
 from contracts.link_rows import Reservation
 from link_service.domain.ids import IdBlock
 from link_service.domain.intents import Intent
@@ -32,6 +32,7 @@ class FakeLinkTable(Switch):
 
     meta: dict[LinkKey, Link | Reservation] = field(default_factory=dict)
     events: set[tuple[LinkKey, int]] = field(default_factory=set)
+    rows: dict[tuple[LinkKey, int], LinkEvent] = field(default_factory=dict)
     reads: int = 0
 
     async def read(self, key: LinkKey) -> Link | Reservation | None:
@@ -41,7 +42,18 @@ class FakeLinkTable(Switch):
 
     async def has_event(self, key: LinkKey, version: int) -> bool:
         self.answer()
-        return (key, version) in self.events
+        return (key, version) in self.events or (key, version) in self.rows
+
+    async def read_event(self, key: LinkKey, version: int) -> LinkEvent | None:
+        self.answer()
+        self.reads += 1
+        return self.rows.get((key, version))
+
+    async def list_events(self, key: LinkKey, *, first: int, count: int) -> Sequence[LinkEvent]:
+        self.answer()
+        self.reads += 1
+        found = sorted(version for name, version in self.rows if name == key and version >= first)
+        return [self.rows[key, version] for version in found[:count]]
 
     async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
         self.answer()

@@ -3,16 +3,21 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from chassis.auth import Caller, Plan, Principal, set_caller
 from chassis.task_room import TaskRoom
+from contracts.cache import decode_outbox_entry
 from contracts.codes import CodePermutation
+from contracts.link_codec import decode_event, timestamp
 from contracts.scopes import ACCOUNT_SCOPES
 from link_service.domain.destinations import policy_for
 from link_service.domain.ids import IdBlock, IdStock
 from link_service.handlers.attempts import Attempts
-from link_service.handlers.changing import Deletion, GeneratedCreation
+from link_service.handlers.changing import Changes, GeneratedCreation
 from link_service.handlers.custom import CustomCreation, CustomStores
+from link_service.handlers.history import History
 from link_service.handlers.links import LinkFlows, LinkHandlers
 from link_service.handlers.reading import Reader, TableReads
 from shortener.link.v1 import link_pb2
@@ -48,7 +53,8 @@ class LinkWorld:
         flows = LinkFlows(
             generated=GeneratedCreation(self.cache, attempts, self.stock, CODES, self.clock),
             custom=CustomCreation(stores, self.reader, attempts, self.room, self.clock),
-            deletion=Deletion(self.cache, self.reader, attempts, self.clock),
+            changes=Changes(self.cache, self.reader, attempts),
+            history=History(self.reader, self.table),
             owners=self.reader,
             redirects=self.reader,
         )
@@ -71,6 +77,44 @@ class LinkWorld:
         request = pb.DeleteLinkRequest(short_code=code, if_version=if_version, request_id=request_id)
         return (await self.handlers.DeleteLink(request, None)).link
 
+    async def update(
+        self,
+        code: str,
+        *,
+        user_id: str = "ada",
+        if_version: int = 0,
+        request_id: str = "",
+        mask: str = "",
+        **fields: Any,
+    ) -> link_pb2.Link:
+        """UpdateLink of these fields (and of those in `mask`, which are emptied) by an account's API key."""
+        act_as(user_id)
+        request = pb.UpdateLinkRequest(short_code=code, if_version=if_version, request_id=request_id, **fields)
+        request.update_mask.paths.extend([*fields, *mask.split()])
+        return (await self.handlers.UpdateLink(request, None)).link
+
+    async def restore(
+        self, code: str, *, user_id: str = "ada", if_version: int = 0, request_id: str = ""
+    ) -> link_pb2.Link:
+        """RestoreLink by an account's API key."""
+        act_as(user_id)
+        request = pb.RestoreLinkRequest(short_code=code, if_version=if_version, request_id=request_id)
+        return (await self.handlers.RestoreLink(request, None)).link
+
+    async def history(
+        self, code: str, *, user_id: str = "ada", page_size: int = 0, page_token: str = ""
+    ) -> pb.ListLinkEventsResponse:
+        """ListLinkEvents by an account's API key."""
+        act_as(user_id)
+        request = pb.ListLinkEventsRequest(short_code=code, page_size=page_size, page_token=page_token)
+        return await self.handlers.ListLinkEvents(request, None)
+
+    async def get_at(self, code: str, at: datetime, *, user_id: str = "ada") -> link_pb2.Link:
+        """GetLinkAt by an account's API key."""
+        act_as(user_id)
+        request = pb.GetLinkAtRequest(short_code=code, at=timestamp(at))
+        return (await self.handlers.GetLinkAt(request, None)).link
+
     async def get(self, code: str, *, user_id: str = "ada") -> link_pb2.Link:
         """GetLink by an account's API key."""
         act_as(user_id)
@@ -82,6 +126,10 @@ class LinkWorld:
 
     async def persist(self) -> None:
         """What relay and writer do with all that waits: rows, projection, and the entry gets its expiry."""
+        for waiting in (entry for stream in self.redis.streams.values() for entry in stream):
+            entry = decode_outbox_entry(waiting.data)
+            event = decode_event(entry.event_type, entry.value)
+            self.table.rows[entry.key, event.version] = event
         for key, (link, _) in list(self.redis.values.items()):
             self.table.events.add((key, link.version))
             self.table.meta[key] = link

@@ -49,6 +49,26 @@ def test_a_mutation_writes_value_and_event_in_one_step(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.rule("I1", "P6")
+def test_nothing_to_do_is_remembered_and_never_done_later(play: Play) -> None:
+    """I1: the result of an event that was not needed is kept, the first one stays; the event is never applied."""
+
+    async def scenario(world: World) -> None:
+        link = await created(world)
+        unneeded, other = next_of(link), next_of(link)
+        assert await world.cache.remember(link.key, unneeded.event_id, link) == link
+
+        assert await world.cache.remember(link.key, unneeded.event_id, other) == link
+        assert await world.cache.seen(link.key, unneeded.event_id) == link
+        assert await world.cache.mutate(mutation_of(unneeded, remember=True)) == Done(link, repeated=True)
+        assert await world.cache.get(link.key) == link
+        assert await world.cache.mutate(mutation_of(other, remember=True)) == Done(other)
+        assert await world.cache.remember(link.key, other.event_id, link) == other
+        assert await outbox_event_ids(world) == [link.event_id, other.event_id]
+
+    play(scenario)
+
+
 @pytest.mark.rule("R1", "P6")
 @pytest.mark.parametrize("remember", [False, True])
 def test_a_repeated_event_is_answered_by_its_result_and_applied_once(play: Play, remember: bool) -> None:

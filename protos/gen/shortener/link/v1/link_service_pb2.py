@@ -22,34 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from shortener.key.v1 import key_service_pb2 as shortener_dot_key_dot_v1_dot_key__service__pb2
 from shortener.link.v1 import link_pb2 as shortener_dot_link_dot_v1_dot_link__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$shortener/link/v1/link_service.proto\x12\x11shortener.link.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"shortener/key/v1/key_service.proto\x1a\x1cshortener/link/v1/link.proto\"\x93\x02\n\x11\x43reateLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08long_url\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustom_code\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\x07 \x01(\x05\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\";\n\x12\x43reateLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"d\n\x0eGetLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"8\n\x0fGetLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x8f\x01\n\x11\x44\x65leteLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\";\n\x12\x44\x65leteLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"8\n\x12ResolveLinkRequest\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"Q\n\x13ResolveLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x13\n\x0bunconfirmed\x18\x02 \x01(\x08\x32\xf3\x02\n\x0bLinkService\x12Y\n\nCreateLink\x12$.shortener.link.v1.CreateLinkRequest\x1a%.shortener.link.v1.CreateLinkResponse\x12P\n\x07GetLink\x12!.shortener.link.v1.GetLinkRequest\x1a\".shortener.link.v1.GetLinkResponse\x12Y\n\nDeleteLink\x12$.shortener.link.v1.DeleteLinkRequest\x1a%.shortener.link.v1.DeleteLinkResponse\x12\\\n\x0bResolveLink\x12%.shortener.link.v1.ResolveLinkRequest\x1a&.shortener.link.v1.ResolveLinkResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$shortener/link/v1/link_service.proto\x12\x11shortener.link.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"shortener/key/v1/key_service.proto\x1a\x1cshortener/link/v1/link.proto\"\x93\x02\n\x11\x43reateLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08long_url\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustom_code\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\x07 \x01(\x05\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\";\n\x12\x43reateLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"d\n\x0eGetLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"8\n\x0fGetLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\xe7\x02\n\x11UpdateLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x10\n\x08long_url\x18\x07 \x01(\t\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\x0c \x01(\x05\";\n\x12UpdateLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x8f\x01\n\x11\x44\x65leteLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\";\n\x12\x44\x65leteLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x90\x01\n\x12RestoreLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\"<\n\x13RestoreLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"F\n\x0fLinkFieldChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\told_value\x18\x02 \x01(\t\x12\x11\n\tnew_value\x18\x03 \x01(\t\"\xe9\x01\n\tLinkEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12%\n\x04link\x18\x07 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x33\n\x07\x63hanges\x18\x08 \x03(\x0b\x32\".shortener.link.v1.LinkFieldChange\"\x92\x01\n\x15ListLinkEventsRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"x\n\x16ListLinkEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.shortener.link.v1.LinkEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0f\x63urrent_version\x18\x03 \x01(\x03\"\x8e\x01\n\x10GetLinkAtRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x11GetLinkAtResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"8\n\x12ResolveLinkRequest\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"Q\n\x13ResolveLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x13\n\x0bunconfirmed\x18\x02 \x01(\x08\x32\xeb\x05\n\x0bLinkService\x12Y\n\nCreateLink\x12$.shortener.link.v1.CreateLinkRequest\x1a%.shortener.link.v1.CreateLinkResponse\x12P\n\x07GetLink\x12!.shortener.link.v1.GetLinkRequest\x1a\".shortener.link.v1.GetLinkResponse\x12Y\n\nUpdateLink\x12$.shortener.link.v1.UpdateLinkRequest\x1a%.shortener.link.v1.UpdateLinkResponse\x12Y\n\nDeleteLink\x12$.shortener.link.v1.DeleteLinkRequest\x1a%.shortener.link.v1.DeleteLinkResponse\x12\\\n\x0bRestoreLink\x12%.shortener.link.v1.RestoreLinkRequest\x1a&.shortener.link.v1.RestoreLinkResponse\x12\x65\n\x0eListLinkEvents\x12(.shortener.link.v1.ListLinkEventsRequest\x1a).shortener.link.v1.ListLinkEventsResponse\x12V\n\tGetLinkAt\x12#.shortener.link.v1.GetLinkAtRequest\x1a$.shortener.link.v1.GetLinkAtResponse\x12\\\n\x0bResolveLink\x12%.shortener.link.v1.ResolveLinkRequest\x1a&.shortener.link.v1.ResolveLinkResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortener.link.v1.link_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATELINKREQUEST']._serialized_start=159
-  _globals['_CREATELINKREQUEST']._serialized_end=434
-  _globals['_CREATELINKRESPONSE']._serialized_start=436
-  _globals['_CREATELINKRESPONSE']._serialized_end=495
-  _globals['_GETLINKREQUEST']._serialized_start=497
-  _globals['_GETLINKREQUEST']._serialized_end=597
-  _globals['_GETLINKRESPONSE']._serialized_start=599
-  _globals['_GETLINKRESPONSE']._serialized_end=655
-  _globals['_DELETELINKREQUEST']._serialized_start=658
-  _globals['_DELETELINKREQUEST']._serialized_end=801
-  _globals['_DELETELINKRESPONSE']._serialized_start=803
-  _globals['_DELETELINKRESPONSE']._serialized_end=862
-  _globals['_RESOLVELINKREQUEST']._serialized_start=864
-  _globals['_RESOLVELINKREQUEST']._serialized_end=920
-  _globals['_RESOLVELINKRESPONSE']._serialized_start=922
-  _globals['_RESOLVELINKRESPONSE']._serialized_end=1003
-  _globals['_LINKSERVICE']._serialized_start=1006
-  _globals['_LINKSERVICE']._serialized_end=1377
+  _globals['_CREATELINKREQUEST']._serialized_start=193
+  _globals['_CREATELINKREQUEST']._serialized_end=468
+  _globals['_CREATELINKRESPONSE']._serialized_start=470
+  _globals['_CREATELINKRESPONSE']._serialized_end=529
+  _globals['_GETLINKREQUEST']._serialized_start=531
+  _globals['_GETLINKREQUEST']._serialized_end=631
+  _globals['_GETLINKRESPONSE']._serialized_start=633
+  _globals['_GETLINKRESPONSE']._serialized_end=689
+  _globals['_UPDATELINKREQUEST']._serialized_start=692
+  _globals['_UPDATELINKREQUEST']._serialized_end=1051
+  _globals['_UPDATELINKRESPONSE']._serialized_start=1053
+  _globals['_UPDATELINKRESPONSE']._serialized_end=1112
+  _globals['_DELETELINKREQUEST']._serialized_start=1115
+  _globals['_DELETELINKREQUEST']._serialized_end=1258
+  _globals['_DELETELINKRESPONSE']._serialized_start=1260
+  _globals['_DELETELINKRESPONSE']._serialized_end=1319
+  _globals['_RESTORELINKREQUEST']._serialized_start=1322
+  _globals['_RESTORELINKREQUEST']._serialized_end=1466
+  _globals['_RESTORELINKRESPONSE']._serialized_start=1468
+  _globals['_RESTORELINKRESPONSE']._serialized_end=1528
+  _globals['_LINKFIELDCHANGE']._serialized_start=1530
+  _globals['_LINKFIELDCHANGE']._serialized_end=1600
+  _globals['_LINKEVENT']._serialized_start=1603
+  _globals['_LINKEVENT']._serialized_end=1836
+  _globals['_LISTLINKEVENTSREQUEST']._serialized_start=1839
+  _globals['_LISTLINKEVENTSREQUEST']._serialized_end=1985
+  _globals['_LISTLINKEVENTSRESPONSE']._serialized_start=1987
+  _globals['_LISTLINKEVENTSRESPONSE']._serialized_end=2107
+  _globals['_GETLINKATREQUEST']._serialized_start=2110
+  _globals['_GETLINKATREQUEST']._serialized_end=2252
+  _globals['_GETLINKATRESPONSE']._serialized_start=2254
+  _globals['_GETLINKATRESPONSE']._serialized_end=2312
+  _globals['_RESOLVELINKREQUEST']._serialized_start=2314
+  _globals['_RESOLVELINKREQUEST']._serialized_end=2370
+  _globals['_RESOLVELINKRESPONSE']._serialized_start=2372
+  _globals['_RESOLVELINKRESPONSE']._serialized_end=2453
+  _globals['_LINKSERVICE']._serialized_start=2456
+  _globals['_LINKSERVICE']._serialized_end=3203
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -164,6 +165,108 @@ class GetLinkResponse(_message.Message):
 Global___GetLinkResponse: _TypeAlias = GetLinkResponse  # noqa: Y015
 
 @_typing.final
+class UpdateLinkRequest(_message.Message):
+    """Request of UpdateLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SHORT_CODE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    LONG_URL_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    STARTS_AT_FIELD_NUMBER: _builtins.int
+    REDIRECT_STATUS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key of the caller, at most 128 characters; empty: none."""
+    short_code: _builtins.str
+    """The code."""
+    domain: _builtins.str
+    """Host of the code; empty: the default domain."""
+    if_version: _builtins.int
+    """Version the caller saw; 0: whatever it is."""
+    long_url: _builtins.str
+    """Destination as typed; normalised and checked."""
+    title: _builtins.str
+    """At most 200 characters; empty: none."""
+    redirect_status: _builtins.int
+    """301, 302, 307 or 308; 0: 302."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """For whom."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which of the fields below are meant: long_url, title, tags, expires_at, starts_at, redirect_status. The others are
+        not looked at; without a path nothing changes.
+        """
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 16 of at most 64 characters, instead of those before."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """From when on the code answers 410; absent: never. Must lie in the future."""
+
+    @_builtins.property
+    def starts_at(self) -> _timestamp_pb2.Timestamp:
+        """Before this the code answers 404; absent: at once."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        request_id: _builtins.str = ...,
+        short_code: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        if_version: _builtins.int = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        long_url: _builtins.str = ...,
+        title: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        starts_at: _timestamp_pb2.Timestamp | None = ...,
+        redirect_status: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "principal", b"principal", "starts_at", b"starts_at", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "expires_at", b"expires_at", "if_version", b"if_version", "long_url", b"long_url", "principal", b"principal", "redirect_status", b"redirect_status", "request_id", b"request_id", "short_code", b"short_code", "starts_at", b"starts_at", "tags", b"tags", "title", b"title", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateLinkRequest: _TypeAlias = UpdateLinkRequest  # noqa: Y015
+
+@_typing.final
+class UpdateLinkResponse(_message.Message):
+    """Response of UpdateLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def link(self) -> _link_pb2.Link:
+        """The new version; the one before if nothing changed."""
+
+    def __init__(
+        self,
+        *,
+        link: _link_pb2.Link | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateLinkResponse: _TypeAlias = UpdateLinkResponse  # noqa: Y015
+
+@_typing.final
 class DeleteLinkRequest(_message.Message):
     """Request of DeleteLink."""
 
@@ -226,6 +329,292 @@ class DeleteLinkResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteLinkResponse: _TypeAlias = DeleteLinkResponse  # noqa: Y015
+
+@_typing.final
+class RestoreLinkRequest(_message.Message):
+    """Request of RestoreLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SHORT_CODE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key of the caller, at most 128 characters; empty: none."""
+    short_code: _builtins.str
+    """The code."""
+    domain: _builtins.str
+    """Host of the code; empty: the default domain."""
+    if_version: _builtins.int
+    """Version the caller saw; 0: whatever it is."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """For whom."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        request_id: _builtins.str = ...,
+        short_code: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        if_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "if_version", b"if_version", "principal", b"principal", "request_id", b"request_id", "short_code", b"short_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreLinkRequest: _TypeAlias = RestoreLinkRequest  # noqa: Y015
+
+@_typing.final
+class RestoreLinkResponse(_message.Message):
+    """Response of RestoreLink; a link that is not deleted stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def link(self) -> _link_pb2.Link:
+        """The link, which is not deleted any more."""
+
+    def __init__(
+        self,
+        *,
+        link: _link_pb2.Link | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreLinkResponse: _TypeAlias = RestoreLinkResponse  # noqa: Y015
+
+@_typing.final
+class LinkFieldChange(_message.Message):
+    """A field's value before and after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    OLD_VALUE_FIELD_NUMBER: _builtins.int
+    NEW_VALUE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Name of the field of Link."""
+    old_value: _builtins.str
+    """Value before, as JSON text; empty: none."""
+    new_value: _builtins.str
+    """Value after, as JSON text; empty: none."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        old_value: _builtins.str = ...,
+        new_value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "new_value", b"new_value", "old_value", b"old_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkFieldChange: _TypeAlias = LinkFieldChange  # noqa: Y015
+
+@_typing.final
+class LinkEvent(_message.Message):
+    """A fact about a link, as its history tells it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """UUIDv7; the same for every copy of the event."""
+    event_type: _builtins.str
+    """Full name of the event's message type, such as shortener.events.v1.LinkUpdated."""
+    version: _builtins.int
+    """The link's version this event made."""
+    user_id: _builtins.str
+    """Account that acted."""
+    trace_id: _builtins.str
+    """Trace of the request, 32 hex digits; empty: none."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided; later than the version before."""
+
+    @_builtins.property
+    def link(self) -> _link_pb2.Link:
+        """The full link that resulted."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkFieldChange]:
+        """What changed; of a creation nothing."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        version: _builtins.int = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        user_id: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
+        link: _link_pb2.Link | None = ...,
+        changes: _abc.Iterable[Global___LinkFieldChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "changes", b"changes", "event_id", b"event_id", "event_type", b"event_type", "link", b"link", "trace_id", b"trace_id", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkEvent: _TypeAlias = LinkEvent  # noqa: Y015
+
+@_typing.final
+class ListLinkEventsRequest(_message.Message):
+    """Request of ListLinkEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SHORT_CODE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    short_code: _builtins.str
+    """The code."""
+    domain: _builtins.str
+    """Host of the code; empty: the default domain."""
+    page_size: _builtins.int
+    """At most 100; 0: 50. A page may be shorter than asked for."""
+    page_token: _builtins.str
+    """next_page_token of the page before; empty: the first page."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """For whom."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        short_code: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal", "short_code", b"short_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLinkEventsRequest: _TypeAlias = ListLinkEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListLinkEventsResponse(_message.Message):
+    """Response of ListLinkEvents. The newest events may be missing until they are in the table, mostly 0.1 s after their
+    answer: the history is whole if the last event of the last page has current_version.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CURRENT_VERSION_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    current_version: _builtins.int
+    """The newest acknowledged version of the link."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkEvent]:
+        """Newest last; versions without a gap."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___LinkEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+        current_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLinkEventsResponse: _TypeAlias = ListLinkEventsResponse  # noqa: Y015
+
+@_typing.final
+class GetLinkAtRequest(_message.Message):
+    """Request of GetLinkAt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SHORT_CODE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    short_code: _builtins.str
+    """The code."""
+    domain: _builtins.str
+    """Host of the code; empty: the default domain."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """For whom."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """The time that is asked about. One in the future: as it will be if nobody changes the link."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        short_code: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "domain", b"domain", "principal", b"principal", "short_code", b"short_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLinkAtRequest: _TypeAlias = GetLinkAtRequest  # noqa: Y015
+
+@_typing.final
+class GetLinkAtResponse(_message.Message):
+    """Response of GetLinkAt; a time before the link was made is a NOT_FOUND error instead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def link(self) -> _link_pb2.Link:
+        """The newest version of that time, and its state at that time."""
+
+    def __init__(
+        self,
+        *,
+        link: _link_pb2.Link | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLinkAtResponse: _TypeAlias = GetLinkAtResponse  # noqa: Y015
 
 @_typing.final
 class ResolveLinkRequest(_message.Message):

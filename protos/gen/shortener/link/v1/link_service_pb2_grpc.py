@@ -45,10 +45,30 @@ class LinkServiceStub:
                 request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkRequest.SerializeToString,
                 response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkResponse.FromString,
                 _registered_method=True)
+        self.UpdateLink = channel.unary_unary(
+                '/shortener.link.v1.LinkService/UpdateLink',
+                request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.UpdateLinkRequest.SerializeToString,
+                response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.UpdateLinkResponse.FromString,
+                _registered_method=True)
         self.DeleteLink = channel.unary_unary(
                 '/shortener.link.v1.LinkService/DeleteLink',
                 request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.DeleteLinkRequest.SerializeToString,
                 response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.DeleteLinkResponse.FromString,
+                _registered_method=True)
+        self.RestoreLink = channel.unary_unary(
+                '/shortener.link.v1.LinkService/RestoreLink',
+                request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RestoreLinkRequest.SerializeToString,
+                response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RestoreLinkResponse.FromString,
+                _registered_method=True)
+        self.ListLinkEvents = channel.unary_unary(
+                '/shortener.link.v1.LinkService/ListLinkEvents',
+                request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.ListLinkEventsRequest.SerializeToString,
+                response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.ListLinkEventsResponse.FromString,
+                _registered_method=True)
+        self.GetLinkAt = channel.unary_unary(
+                '/shortener.link.v1.LinkService/GetLinkAt',
+                request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtRequest.SerializeToString,
+                response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtResponse.FromString,
                 _registered_method=True)
         self.ResolveLink = channel.unary_unary(
                 '/shortener.link.v1.LinkService/ResolveLink',
@@ -75,8 +95,36 @@ class LinkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateLink(self, request, context):
+        """Changes fields of a link; FAILED_PRECONDITION if it is deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteLink(self, request, context):
         """Ends a link: its code answers 410 from now on and stays taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreLink(self, request, context):
+        """Brings a deleted link back as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLinkEvents(self, request, context):
+        """The history of a link.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLinkAt(self, request, context):
+        """A link as it was at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,10 +150,30 @@ def add_LinkServiceServicer_to_server(servicer, server):
                     request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkRequest.FromString,
                     response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkResponse.SerializeToString,
             ),
+            'UpdateLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateLink,
+                    request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.UpdateLinkRequest.FromString,
+                    response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.UpdateLinkResponse.SerializeToString,
+            ),
             'DeleteLink': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteLink,
                     request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.DeleteLinkRequest.FromString,
                     response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.DeleteLinkResponse.SerializeToString,
+            ),
+            'RestoreLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreLink,
+                    request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RestoreLinkRequest.FromString,
+                    response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RestoreLinkResponse.SerializeToString,
+            ),
+            'ListLinkEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLinkEvents,
+                    request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.ListLinkEventsRequest.FromString,
+                    response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.ListLinkEventsResponse.SerializeToString,
+            ),
+            'GetLinkAt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLinkAt,
+                    request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtRequest.FromString,
+                    response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtResponse.SerializeToString,
             ),
             'ResolveLink': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveLink,
@@ -179,6 +247,33 @@ class LinkService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.link.v1.LinkService/UpdateLink',
+            shortener_dot_link_dot_v1_dot_link__service__pb2.UpdateLinkRequest.SerializeToString,
+            shortener_dot_link_dot_v1_dot_link__service__pb2.UpdateLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteLink(request,
             target,
             options=(),
@@ -195,6 +290,87 @@ class LinkService:
             '/shortener.link.v1.LinkService/DeleteLink',
             shortener_dot_link_dot_v1_dot_link__service__pb2.DeleteLinkRequest.SerializeToString,
             shortener_dot_link_dot_v1_dot_link__service__pb2.DeleteLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.link.v1.LinkService/RestoreLink',
+            shortener_dot_link_dot_v1_dot_link__service__pb2.RestoreLinkRequest.SerializeToString,
+            shortener_dot_link_dot_v1_dot_link__service__pb2.RestoreLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLinkEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.link.v1.LinkService/ListLinkEvents',
+            shortener_dot_link_dot_v1_dot_link__service__pb2.ListLinkEventsRequest.SerializeToString,
+            shortener_dot_link_dot_v1_dot_link__service__pb2.ListLinkEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLinkAt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.link.v1.LinkService/GetLinkAt',
+            shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtRequest.SerializeToString,
+            shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,8 +37,16 @@ class LinkServiceStub:
     """Makes a link. Durable when it returns."""
     GetLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkRequest, _link_service_pb2.GetLinkResponse]
     """The owner's view of a link."""
+    UpdateLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.UpdateLinkRequest, _link_service_pb2.UpdateLinkResponse]
+    """Changes fields of a link; FAILED_PRECONDITION if it is deleted."""
     DeleteLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.DeleteLinkRequest, _link_service_pb2.DeleteLinkResponse]
     """Ends a link: its code answers 410 from now on and stays taken."""
+    RestoreLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.RestoreLinkRequest, _link_service_pb2.RestoreLinkResponse]
+    """Brings a deleted link back as it was."""
+    ListLinkEvents: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.ListLinkEventsRequest, _link_service_pb2.ListLinkEventsResponse]
+    """The history of a link."""
+    GetLinkAt: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkAtRequest, _link_service_pb2.GetLinkAtResponse]
+    """A link as it was at a time."""
     ResolveLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.ResolveLinkRequest, _link_service_pb2.ResolveLinkResponse]
     """Where a code leads; for gateways that do not find it in Redis."""
 
@@ -51,8 +59,16 @@ class LinkServiceAsyncStub(LinkServiceStub):
     """Makes a link. Durable when it returns."""
     GetLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkRequest, _link_service_pb2.GetLinkResponse]  # type: ignore[assignment]
     """The owner's view of a link."""
+    UpdateLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.UpdateLinkRequest, _link_service_pb2.UpdateLinkResponse]  # type: ignore[assignment]
+    """Changes fields of a link; FAILED_PRECONDITION if it is deleted."""
     DeleteLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.DeleteLinkRequest, _link_service_pb2.DeleteLinkResponse]  # type: ignore[assignment]
     """Ends a link: its code answers 410 from now on and stays taken."""
+    RestoreLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.RestoreLinkRequest, _link_service_pb2.RestoreLinkResponse]  # type: ignore[assignment]
+    """Brings a deleted link back as it was."""
+    ListLinkEvents: _aio.UnaryUnaryMultiCallable[_link_service_pb2.ListLinkEventsRequest, _link_service_pb2.ListLinkEventsResponse]  # type: ignore[assignment]
+    """The history of a link."""
+    GetLinkAt: _aio.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkAtRequest, _link_service_pb2.GetLinkAtResponse]  # type: ignore[assignment]
+    """A link as it was at a time."""
     ResolveLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.ResolveLinkRequest, _link_service_pb2.ResolveLinkResponse]  # type: ignore[assignment]
     """Where a code leads; for gateways that do not find it in Redis."""
 
@@ -76,12 +92,44 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         """The owner's view of a link."""
 
     @_abc_1.abstractmethod
+    def UpdateLink(
+        self,
+        request: _link_service_pb2.UpdateLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_service_pb2.UpdateLinkResponse, _abc.Awaitable[_link_service_pb2.UpdateLinkResponse]]:
+        """Changes fields of a link; FAILED_PRECONDITION if it is deleted."""
+
+    @_abc_1.abstractmethod
     def DeleteLink(
         self,
         request: _link_service_pb2.DeleteLinkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_link_service_pb2.DeleteLinkResponse, _abc.Awaitable[_link_service_pb2.DeleteLinkResponse]]:
         """Ends a link: its code answers 410 from now on and stays taken."""
+
+    @_abc_1.abstractmethod
+    def RestoreLink(
+        self,
+        request: _link_service_pb2.RestoreLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_service_pb2.RestoreLinkResponse, _abc.Awaitable[_link_service_pb2.RestoreLinkResponse]]:
+        """Brings a deleted link back as it was."""
+
+    @_abc_1.abstractmethod
+    def ListLinkEvents(
+        self,
+        request: _link_service_pb2.ListLinkEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_service_pb2.ListLinkEventsResponse, _abc.Awaitable[_link_service_pb2.ListLinkEventsResponse]]:
+        """The history of a link."""
+
+    @_abc_1.abstractmethod
+    def GetLinkAt(
+        self,
+        request: _link_service_pb2.GetLinkAtRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_service_pb2.GetLinkAtResponse, _abc.Awaitable[_link_service_pb2.GetLinkAtResponse]]:
+        """A link as it was at a time."""
 
     @_abc_1.abstractmethod
     def ResolveLink(
