@@ -13,7 +13,7 @@ Shared by the whole pytest session, started at their first use (take names of yo
 For one test alone, empty, free to be killed; `kill()`, `pause()`, `resume()` act at once, `asyncio.run(x.start())`
 (or `await x.start()`) brings a killed one back on its data, and `await x.stop()` ends it well:
 
-- `valkey_fresh` (0.1 s), `dynamodb_fresh` (0.1 s), `kafka_fresh` (4 s: share it within a module's worth of checks).
+- `valkey_fresh` (0.1 s), `dynamodb_fresh` (0.1 s), `kafka_fresh` (2 s, more on a busy machine).
 
 All of them are `linkmesh.local.engines` classes with ports nobody else on the machine gets and folders that pytest
 removes. Fixtures are synchronous; a test runs its own coroutine by `asyncio.run(...)`.

@@ -1,18 +1,15 @@
 """Apache Kafka in KRaft mode: one node that is broker and controller, set up for a quick start and a quick restart."""
 
 import asyncio
-import base64
-import uuid
 from pathlib import Path
 
 from linkmesh.local import cache
 from linkmesh.local.engines.engine import Engine
-from linkmesh.local.errors import LocalError
+from linkmesh.local.engines.kafka_storage import format_storage
 from linkmesh.local.java import FIRST_COMPILER_ONLY, START_FAST, AotCache, find_java
 from linkmesh.local.probes import kafka_ready
 
 _HEAP = ("-Xms64m", "-Xmx256m")
-_FORMAT_TIMEOUT_S = 60.0
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -85,7 +82,12 @@ class KafkaEngine(Engine):
         self._config.write_text(properties)
         (self.data / "log4j2.properties").write_text(_LOGGING)
         if not (log_dirs / "meta.properties").exists():
-            await self._format()
+            await format_storage(
+                log_dirs,
+                template=cache.cache_folder() / "formatted" / self._jars.name,
+                tool=[*self._jvm(), "-cp", cache.class_path(self._jars), "kafka.tools.StorageTool"],
+                properties=properties,
+            )
 
     def command(self) -> list[str]:
         """Return the broker's command line."""
@@ -103,20 +105,3 @@ class KafkaEngine(Engine):
         if self._java.major >= 23:  # older ones do not know it, and do not warn either
             flags.append("--sun-misc-unsafe-memory-access=allow")
         return [self._java.executable, *flags]
-
-    async def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
-        command = [*self._jvm(), "-cp", cache.class_path(self._jars), "kafka.tools.StorageTool"]
-        process = await asyncio.create_subprocess_exec(
-            *command, "format", "-t", cluster_id, "-c", str(self._config), cwd=self.data,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(_FORMAT_TIMEOUT_S):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise LocalError("kafka: formatting its storage took too long") from None
-        if process.returncode != 0:
-            raise LocalError(f"kafka cannot format its storage:\n{output.decode(errors='replace')[-800:]}")
