@@ -1,8 +1,9 @@
-"""A link as JSON: the same object in the answers of the REST interface and in the bodies of webhooks."""
+"""Links and their events as JSON: the same objects in the answers of the REST interface and in webhooks."""
 
+import json
 from datetime import UTC, datetime
 
-from contracts.link import Link
+from contracts.link import Link, LinkEvent
 
 Json = dict[str, object]
 
@@ -29,6 +30,24 @@ def link_json(link: Link, *, public_url: str, at: datetime) -> Json:
     }
 
 
+def event_json(event: LinkEvent, *, public_url: str) -> Json:
+    """An event, with the link as it was when the event made it."""
+    changes = {
+        change.field: {"old": _json_value(change.old_value), "new": _json_value(change.new_value)}
+        for change in event.changes
+    }
+    return {
+        "event_id": event.event_id,
+        "type": event.type.value,
+        "version": event.version,
+        "short_code": event.link.short_code,
+        "user_id": event.user_id,
+        "at": time_text(event.at),
+        "changes": changes,
+        "link": link_json(event.link, public_url=public_url, at=event.at),
+    }
+
+
 def time_text(moment: datetime) -> str:
     """RFC 3339 in UTC, ending in Z."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -37,3 +56,14 @@ def time_text(moment: datetime) -> str:
 def optional_time_text(moment: datetime | None) -> str | None:
     """The same of a time that may be missing."""
     return None if moment is None else time_text(moment)
+
+
+def _json_value(text: str) -> object:
+    """A changed field's value, which the event keeps as JSON text; empty is none. What is no JSON is told as it is."""
+    if not text:
+        return None
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value

@@ -51,9 +51,24 @@ class Client:
         headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
         return self._call("POST", "/api/links", body=body, headers=headers)
 
-    def get_link(self, code: str) -> Json:
-        """Return a link."""
-        return self._call("GET", f"/api/links/{code}")
+    def get_link(self, code: str, *, at: str = "") -> Json:
+        """Return a link; as it was at a time (RFC 3339) if one is given."""
+        return self._call("GET", f"/api/links/{code}", query={"at": at} if at else {})
+
+    def update_link(
+        self, code: str, changes: Mapping[str, object], *, if_version: int = 0, idempotency_key: str = ""
+    ) -> Json:
+        """Change these fields (None empties) and return the link; only at `if_version` if one is given (else 412)."""
+        headers = _preconditions(if_version, idempotency_key)
+        return self._call("PATCH", f"/api/links/{code}", body=changes, headers=headers)
+
+    def restore_link(self, code: str, *, if_version: int = 0, idempotency_key: str = "") -> Json:
+        """Bring a deleted link back and return it; one that is not deleted stays as it is."""
+        return self._call("POST", f"/api/links/{code}:restore", headers=_preconditions(if_version, idempotency_key))
+
+    def link_events(self, code: str, **query: str) -> Json:
+        """Return a page of a link's history, newest last (`page_size`, `page_token`)."""
+        return self._call("GET", f"/api/links/{code}/events", query=query)
 
     def delete_link(self, code: str) -> None:
         """Delete a link; its code answers 410 from now on."""
@@ -104,6 +119,11 @@ class Client:
         if not answer.is_success:
             raise _problem(answer)
         return _object(answer)
+
+
+def _preconditions(if_version: int, idempotency_key: str) -> dict[str, str]:
+    headers = {"if-match": f'"{if_version}"'} if if_version else {}
+    return headers | ({"idempotency-key": idempotency_key} if idempotency_key else {})
 
 
 def _object(answer: httpx.Response) -> Json:

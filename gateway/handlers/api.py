@@ -20,6 +20,7 @@ from gateway.handlers.access import authenticate_by
 from gateway.handlers.answers import INTERNAL, Answer, problem_answer, problem_of
 from gateway.handlers.audit import audit_router
 from gateway.handlers.keys import keys_router
+from gateway.handlers.link_changes import link_changes_router
 from gateway.handlers.links import links_router
 from gateway.handlers.models import ProblemBody
 from gateway.handlers.webhooks import webhooks_router
@@ -74,6 +75,9 @@ def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, c
             authenticated=authenticated,
             public_url=public_url,
             clock=clock,
+        ),
+        link_changes_router(
+            links=peers.links, resolver=resolver, authenticated=authenticated, public_url=public_url, clock=clock
         ),
         webhooks_router(webhooks=peers.webhooks, authenticated=authenticated),
         audit_router(audit=peers.audit, authenticated=authenticated),

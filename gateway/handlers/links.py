@@ -2,34 +2,37 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from chassis.auth import Principal, principal_to_message
 from chassis.clock import Clock
-from chassis.errors import Aborted, FieldViolation, InvalidArgument, NotFound
-from contracts.codes import is_possible_code
+from chassis.errors import FieldViolation, InvalidArgument
 from contracts.link import link_key
-from contracts.link_codec import link_from_message, timestamp
-from contracts.link_json import link_json
+from contracts.link_codec import timestamp
 from contracts.reasons import Reason
-from gateway.domain.requests import Stale, etag, expected_version, stats_range
+from gateway.domain.requests import stats_range
 from gateway.handlers.access import Authenticated
+from gateway.handlers.link_requests import (
+    MUTATION_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    IdempotencyKey,
+    IfMatch,
+    existing,
+    link_answer,
+    version_of,
+)
 from gateway.handlers.models import LinkBody, Moment, NewLink, StatsBody
 from gateway.handlers.mutations import told_outcome
 from gateway.handlers.shapes import stats_json
 from gateway.ports import Resolver
 from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
-from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as link_service_pb
 
 if TYPE_CHECKING:  # these classes exist for type checkers only
     from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
     from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
 
-MUTATION_TIMEOUT_S = 2.0
-READ_TIMEOUT_S = 1.0
-IdempotencyKey = Annotated[str, Header(pattern=r"^[\x21-\x7e]{0,128}$")]
 _GRANULARITIES = {"hour": analytics_pb.GRANULARITY_HOUR, "day": analytics_pb.GRANULARITY_DAY}
 
 
@@ -45,13 +48,6 @@ def links_router(
     """The routes of links."""
     router = APIRouter(prefix="/api/links", tags=["links"])
 
-    def answer(message: link_pb2.Link, status: int) -> JSONResponse:
-        link = link_from_message(message)
-        headers = {"etag": etag(link.version)}
-        if status == 201:
-            headers["location"] = f"/api/links/{link.short_code}"
-        return JSONResponse(link_json(link, public_url=public_url, at=clock.now()), status, headers)
-
     @router.post("", status_code=201, response_model=LinkBody, summary="Make a link")
     async def create(
         body: NewLink, idempotency_key: IdempotencyKey = "", principal: Principal = authenticated
@@ -61,19 +57,26 @@ def links_router(
         with told_outcome():
             response = await links.CreateLink(request, timeout=MUTATION_TIMEOUT_S)
         resolver.forget(link_key(response.link.short_code))
-        return answer(response.link, 201)
+        return link_answer(response.link, public_url=public_url, at=clock.now(), status=201)
 
     @router.get("/{code}", response_model=LinkBody, summary="A link as its owner sees it, deleted ones included")
-    async def read(code: str, principal: Principal = authenticated) -> Response:
-        """With `ETag: "<version>"`."""
-        request = link_service_pb.GetLinkRequest(principal=principal_to_message(principal), short_code=_existing(code))
-        response = await links.GetLink(request, timeout=READ_TIMEOUT_S)
-        return answer(response.link, 200)
+    async def read(
+        code: str, at: Annotated[Moment | None, Query()] = None, principal: Principal = authenticated
+    ) -> Response:
+        """With `ETag: "<version>"`. With `at`: the link as it was then; 404 before it was made."""
+        acting = principal_to_message(principal)
+        if at is None:
+            now_request = link_service_pb.GetLinkRequest(principal=acting, short_code=existing(code))
+            message = (await links.GetLink(now_request, timeout=READ_TIMEOUT_S)).link
+        else:
+            request = link_service_pb.GetLinkAtRequest(principal=acting, short_code=existing(code), at=timestamp(at))
+            message = (await links.GetLinkAt(request, timeout=READ_TIMEOUT_S)).link
+        return link_answer(message, public_url=public_url, at=at or clock.now())
 
     @router.delete("/{code}", status_code=204, summary="End a link: its code answers 410 from now on")
     async def delete(
         code: str,
-        if_match: Annotated[str, Header()] = "",
+        if_match: IfMatch = "",
         idempotency_key: IdempotencyKey = "",
         principal: Principal = authenticated,
     ) -> Response:
@@ -81,8 +84,8 @@ def links_router(
         request = link_service_pb.DeleteLinkRequest(
             principal=principal_to_message(principal),
             request_id=idempotency_key,
-            short_code=_existing(code),
-            if_version=_version(if_match),
+            short_code=existing(code),
+            if_version=version_of(if_match),
         )
         try:
             with told_outcome():
@@ -110,7 +113,7 @@ def links_router(
             raise InvalidArgument(Reason.INVALID_FIELD.code, str(exc)) from exc
         request = analytics_pb.GetClickStatsRequest(
             principal=principal_to_message(principal),
-            short_code=_existing(code),
+            short_code=existing(code),
             until=timestamp(wanted.end),
             granularity=_GRANULARITIES[granularity],
         )
@@ -132,20 +135,3 @@ def _create_request(body: NewLink, principal: Principal, idempotency_key: str) -
         title=body.title or "",
         tags=body.tags,
     )
-
-
-def _existing(code: str) -> str:
-    """The code, if any link can have it."""
-    if not is_possible_code(code):
-        raise NotFound(Reason.LINK_NOT_FOUND.code, "There is no such link.")
-    return code
-
-
-def _version(if_match: str) -> int:
-    try:
-        version = expected_version(if_match)
-    except ValueError as exc:
-        raise InvalidArgument(Reason.MALFORMED_REQUEST.code, str(exc)) from exc
-    if isinstance(version, Stale):
-        raise Aborted(Reason.VERSION_CONFLICT.code, "The link has no such version.")
-    return version

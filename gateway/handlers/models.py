@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictInt
 
 
 def _text_only(value: object) -> object:
@@ -52,6 +52,17 @@ class NewLink(Request):
     tags: list[Text] = Field(default_factory=list, description="At most 16 of at most 64 characters")
 
 
+class LinkChanges(Request):
+    """What of a link shall change (RFC 7396): what is left out stays; null empties, or sets the default again."""
+
+    long_url: Text = Field("", description="Destination; a link always has one")
+    expires_at: Moment | None = Field(None, description="From when on the code answers 410; null: never")
+    starts_at: Moment | None = Field(None, description="Before this the code answers 404; null: at once")
+    redirect_status: StrictInt | None = Field(None, ge=100, le=599, description="301, 302, 307 or 308; null: 302")
+    title: Text | None = Field(None, description="At most 200 characters")
+    tags: list[Text] | None = Field(None, description="At most 16 of at most 64 characters, instead of those before")
+
+
 class NewEndpoint(Request):
     """Whom to tell."""
 
@@ -83,6 +94,26 @@ class LinkBody(BaseModel):
     redirect_status: Literal[301, 302, 307, 308]
     title: str
     tags: list[str]
+
+
+class ChangeBody(BaseModel):
+    """A field before and after; null: none."""
+
+    old: JsonValue
+    new: JsonValue
+
+
+class EventBody(BaseModel):
+    """A fact about a link, with the full link that resulted."""
+
+    event_id: str
+    type: Literal["link.created", "link.updated", "link.deleted", "link.restored"]
+    version: int
+    short_code: str
+    user_id: str
+    at: datetime
+    changes: dict[str, ChangeBody]
+    link: LinkBody
 
 
 class ClickTotalsBody(BaseModel):
@@ -184,6 +215,14 @@ class CheckpointBody(BaseModel):
     partition: int
     size: int
     checkpoint: str
+
+
+class EventList(BaseModel):
+    """Events, newest last. `current_version`: the link's newest, which the last event has once all are there."""
+
+    items: list[EventBody]
+    next_page_token: str
+    current_version: int
 
 
 class EndpointList(BaseModel):

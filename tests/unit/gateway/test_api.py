@@ -351,6 +351,8 @@ def test_without_a_good_key_everything_is_401(headers: dict[str, str]) -> None:
     async def scenario(door: Door) -> None:
         calls = [
             ("POST", "/api/links"), ("GET", "/api/links/aB3dE7x"), ("DELETE", "/api/links/aB3dE7x"),
+            ("PATCH", "/api/links/aB3dE7x"), ("POST", "/api/links/aB3dE7x:restore"),
+            ("GET", "/api/links/aB3dE7x/events"),
             ("GET", "/api/links/aB3dE7x/stats"), ("POST", "/api/webhooks"), ("GET", "/api/webhooks"),
             ("DELETE", "/api/webhooks/ep_0"), ("GET", "/api/webhooks/ep_0/deliveries"),
             ("GET", "/api/audit/entries"), ("GET", "/api/audit/checkpoint"), ("POST", "/api/keys"),
@@ -418,6 +420,8 @@ def test_errors_of_link_service_become_problems(error: ServiceError, reason: Rea
     ("path", "peer", "method"),
     [
         ("/api/links/aB3dE7x", "links", "GetLink"),
+        ("/api/links/aB3dE7x/events", "links", "ListLinkEvents"),
+        ("/api/links/aB3dE7x?at=2026-11-22T12:00:00Z", "links", "GetLinkAt"),
         ("/api/links/aB3dE7x/stats", "analytics", "GetClickStats"),
         ("/api/webhooks", "webhooks", "ListEndpoints"),
         ("/api/audit/entries", "audit", "ListEntries"),
@@ -460,7 +464,7 @@ def test_a_bug_is_500_and_says_nothing() -> None:
     ("method", "path", "allow"),
     [
         ("PUT", "/api/links", "POST"),
-        ("PUT", "/api/links/aB3dE7x", "DELETE, GET"),
+        ("PUT", "/api/links/aB3dE7x", "DELETE, GET, PATCH"),
         ("POST", "/api/links/aB3dE7x/stats", "GET"),
         ("PATCH", "/api/webhooks", "GET, POST"),
         ("GET", "/api/webhooks/ep_0", "DELETE"),
@@ -513,7 +517,8 @@ def test_the_description_names_every_route_and_the_form_of_errors() -> None:
         described = (await door.client.get("/openapi.json")).json()
 
         assert set(described["paths"]) == {
-            "/api/links", "/api/links/{code}", "/api/links/{code}/stats", "/api/webhooks",
+            "/api/links", "/api/links/{code}", "/api/links/{code}:restore", "/api/links/{code}/events",
+            "/api/links/{code}/stats", "/api/webhooks",
             "/api/webhooks/{endpoint_id}", "/api/webhooks/{endpoint_id}/deliveries",
             "/api/audit/entries", "/api/audit/checkpoint", "/api/keys",
         }  # fmt: skip

@@ -1,0 +1,56 @@
+"""What the routes of links share: their names, preconditions and answers."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Header
+from fastapi.responses import JSONResponse
+
+from chassis.errors import Aborted, InvalidArgument, NotFound
+from contracts.codes import is_possible_code
+from contracts.link_codec import link_from_message
+from contracts.link_json import link_json
+from contracts.reasons import Reason
+from gateway.domain.requests import Stale, etag, expected_version
+from shortener.link.v1 import link_pb2
+
+MUTATION_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 1.0
+IdempotencyKey = Annotated[str, Header(pattern=r"^[\x21-\x7e]{0,128}$")]
+IfMatch = Annotated[str, Header()]
+
+
+def link_answer(message: link_pb2.Link, *, public_url: str, at: datetime, status: int = 200) -> JSONResponse:
+    """The answer that shows a link as it is at a moment, with its version as ETag."""
+    link = link_from_message(message)
+    headers = {"etag": etag(link.version)}
+    if status == 201:
+        headers["location"] = f"/api/links/{link.short_code}"
+    return JSONResponse(link_json(link, public_url=public_url, at=at), status, headers)
+
+
+def existing(code: str) -> str:
+    """The code, if any link can have it.
+
+    Raises:
+        NotFound: none can.
+    """
+    if not is_possible_code(code):
+        raise NotFound(Reason.LINK_NOT_FOUND.code, "There is no such link.")
+    return code
+
+
+def version_of(if_match: str) -> int:
+    """The version that If-Match demands; 0: none in particular.
+
+    Raises:
+        InvalidArgument: it names several.
+        Aborted: no version has such a tag.
+    """
+    try:
+        version = expected_version(if_match)
+    except ValueError as exc:
+        raise InvalidArgument(Reason.MALFORMED_REQUEST.code, str(exc)) from exc
+    if isinstance(version, Stale):
+        raise Aborted(Reason.VERSION_CONFLICT.code, "The link has no such version.")
+    return version
