@@ -43,6 +43,8 @@ ANALYTICS_EVENTS_DLQ = Topic(
 )
 TOPICS = (LINKS_EVENTS, ANALYTICS_EVENTS, READ_REQUESTS, LINKS_EVENTS_DLQ, ANALYTICS_EVENTS_DLQ)
 
+GROUPS = {group: tuple(t.name for t in TOPICS if group in t.groups) for t in TOPICS for group in t.groups}  # → topics
+WITH_DEAD_LETTERS = (LINKS_EVENTS.name, ANALYTICS_EVENTS.name)
 RECORDS_PER_S_PER_PARTITION = 1000
 
 

@@ -1,8 +1,10 @@
-"""How fetching the engines looks: a bar on a terminal, a line at the start and end elsewhere."""
+"""How what takes long looks: a bar on a terminal, elsewhere a line at most."""
 
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from linkmesh.cli.terminal import note
 
@@ -43,3 +45,18 @@ class Bar:
         seconds = time.monotonic() - self._began
         clear = "\r\x1b[K" if sys.stderr.isatty() else ""
         note(f"{clear}fetched {self._name}: {self._count / 1e6:.1f} MB in {seconds:.1f} s, checksums good")
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr if that is a terminal, nothing elsewhere; yields what is told how many more are done."""
+    if not sys.stderr.isatty() or not total:
+        yield lambda _count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)

@@ -11,14 +11,17 @@ _READ_BYTES_MAX = 4 << 20
 
 
 def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
-    """Show every engine and service: state, process, restarts, memory. Exit 3 when nothing runs."""
+    """Show every engine and service, and how far each consumer group is behind. Exit 3 when nothing runs."""
     from linkmesh.local.control import ask
+    from linkmesh.local.lag import worst_now
 
     about = ask(running_state(state), "status")
     members = about["members"]
     assert isinstance(members, list), "see control.py"
     for member in members:
         member["memory_mb"] = _memory_mb(member["pid"])
+    lag = worst_now(about)
+    about["lag"] = lag
 
     def text() -> str:
         rows = [("name", "state", "pid", "restarts", "memory")]
@@ -26,7 +29,9 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
             (m["name"], m["state"], str(m["pid"] or "-"), str(m["restarts"]), f"{m['memory_mb']} MB") for m in members
         ]
         total = sum(m["memory_mb"] for m in members)
-        return f"{table(rows)}\n{'ready' if about['ready'] else 'not ready yet'}, {total} MB in all"
+        return "\n".join(
+            (table(rows), "", _lag_table(lag), f"{'ready' if about['ready'] else 'not ready yet'}, {total} MB in all")
+        )
 
     show(about, text, as_json=as_json)
 
@@ -51,6 +56,15 @@ def logs(
             if fresh := log.read().decode(errors="replace"):
                 typer.echo(fresh, nl=False)
             time.sleep(0.2)
+
+
+def _lag_table(lag: list[dict[str, object]] | None) -> str:
+    """Return the worst lag of each group."""
+    if lag is None:
+        return "lag is unknown: Kafka does not answer\n"
+    rows = [("group", "worst lag", "records", "")]
+    rows += [(str(row["group"]), f"{row['seconds']} s", str(row["records"]), str(row["level"])) for row in lag]
+    return table(rows) + "\n"
 
 
 def _memory_mb(pid: int | None) -> int:

@@ -134,6 +134,7 @@ class LocalSystem:
     def about(self) -> dict[str, object]:
         """Return what a person is told at the start, and `linkmesh status` any time."""
         told: dict[str, object] = {"pid": os.getpid(), "ready": self.ready, "addresses": self._addresses()}
+        told["admin_ports"] = {name: self.options.ports[f"{name}-admin"] for name in self.options.services}
         if self.dev is not None:
             told |= {"api_key": self.dev.api_key, "demo_code": self.dev.demo_code}
             if self.dev.demo_trace_id:

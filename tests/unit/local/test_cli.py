@@ -28,6 +28,8 @@ COMMANDS = (
     "webhook",
     "audit",
     "plan",
+    "lag",
+    "dlq",
 )
 
 
