@@ -1,12 +1,12 @@
 """The handlers between the log, the book and the stores."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from analytics.domain.book import Book
+from analytics.domain.book import Book, Write
 from analytics.domain.checkpoints import Checkpoint
 from analytics.domain.clicks import HOUR_MS
 from analytics.domain.rows import Applied, RowImage
@@ -369,3 +369,27 @@ def test_a_broker_that_is_away_does_not_hide_the_table() -> None:
             await owner.present.read(KEY, HOURS)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.rule("A4")
+def test_a_round_that_lost_its_partition_stores_no_checkpoint() -> None:
+    """Rows forgotten in the middle of a round may not be in the table: its checkpoint would pass over their clicks."""
+
+    async def scenario() -> None:
+        owner = Owner(book=Book(rows_max=1000, dirty_max=500))
+        await owner.counter.assigned([PLACE])
+        await owner.count(*[f"key{number}" for number in range(60)])  # three batches
+        store = owner.rows.store
+
+        async def store_and_lose(writes: Sequence[Write]) -> Sequence[bool]:
+            taken = await store(writes)
+            owner.book.assign(Checkpoint(0))  # taken away and given back, before the other batches
+            return taken
+
+        owner.rows.store = store_and_lose  # type: ignore[method-assign]  # the moment in between
+        await owner.flusher.flush(0)
+
+        assert len(owner.rows.rows) == 25
+        assert not owner.checkpoints.checkpoints
+
+    run_virtual(scenario())

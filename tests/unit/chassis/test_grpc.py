@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from chassis.api_keys import key_verifier
-from chassis.auth import Access, Principal, principal_of
+from chassis.auth import CALLER_HEADER, SECRET_HEADER, Access, Principal, identify, principal_of
 from chassis.errors import (
     Aborted,
     DeadlineExceeded,
@@ -241,3 +241,10 @@ def test_a_server_with_a_method_that_nothing_guards_does_not_start() -> None:
 
     with pytest.raises(ValueError, match="nothing guards streams: Watch"):
         GrpcServer(host="127.0.0.1", port=0, services=[service], readiness=Readiness(), mesh_secret=SECRET)
+
+
+def test_a_process_without_a_mesh_secret_knows_no_caller_as_its_own() -> None:
+    """No secret configured and none presented are equal, and prove nothing: or anybody could state a principal."""
+    for headers in ({CALLER_HEADER: "gateway"}, {CALLER_HEADER: "gateway", SECRET_HEADER: ""}):
+        with pytest.raises(Unauthenticated):
+            asyncio.run(identify(headers, mesh_secret=b"", verify=None))

@@ -69,3 +69,18 @@ def test_a_component_that_fails_ends_the_process() -> None:
 
     assert caught.group_contains(OSError, match="port taken")
     assert worker.cancelled
+
+
+def test_a_component_that_ends_by_itself_ends_the_others_in_order() -> None:
+    """No half-dead processes: the others are told to stop, and drain."""
+
+    class Ending:
+        async def run(self, stop: asyncio.Event) -> None:
+            """Ends at once, without a failure."""
+
+    worker = Worker(drain_s=0.05)
+
+    asyncio.run(serve([worker, Ending()], grace_s=5))
+
+    assert worker.finished
+    assert not worker.cancelled

@@ -1,6 +1,7 @@
 """The checkpointed runner on a fake broker in virtual time: the handler's own position rules, calls never overlap."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -342,5 +343,33 @@ def test_assign_all_reads_everything_and_flushes_at_stop() -> None:
         assert source.opened == 2
         assert bench.store.sums == {P0: (10, 10), P1: (10, 10)}
         assert bench.broker.committed[GROUP] == {P0: 10, P1: 10}
+
+    run_virtual(scenario())
+
+
+def test_a_bug_in_giving_partitions_back_ends_the_process() -> None:
+    """The source's own task swallows what a listener raises; the runner must not go on as if all had been flushed."""
+
+    class Buggy(Summing):
+        async def revoked(self, partitions: Collection[TopicPartition]) -> Position:
+            raise LookupError("a bug")
+
+    async def scenario() -> None:
+        broker = FakeBroker(VirtualClock(), {TOPIC: 2})
+        runner = CheckpointedRunner(
+            source=FakeSource(broker, group=GROUP, topics=[TOPIC]),
+            handler=Buggy(Store()),
+            clock=broker.clock,
+            group=GROUP,
+            set_ready=lambda met, why: None,
+        )
+        running = asyncio.ensure_future(runner.run(asyncio.Event()))
+        await asyncio.sleep(2)
+        with contextlib.suppress(LookupError):  # as the source's task does
+            await runner.revoked([P0])
+
+        with pytest.raises(LookupError):
+            async with asyncio.timeout(5):
+                await running
 
     run_virtual(scenario())

@@ -14,7 +14,9 @@ from contracts.link import EventId, Link, LinkEvent, LinkKey, LinkState
 from contracts.link_codec import encode_event
 from tests.fakes.link_events import another_event, event_of, make_link, record_of
 from tests.fakes.writer_link_table import FakeLinkTable, FakePersistedMarker
+from writer.domain import Result
 from writer.handlers import EventWriter
+from writer.ports import StoredEvent
 
 
 def write(table: FakeLinkTable, marker: FakePersistedMarker, records: Sequence[Record]) -> list[Outcome]:
@@ -185,3 +187,39 @@ def test_first_occurrences_in_order_with_any_late_duplicates_leave_the_newest_ve
 
     assert table.links[LinkKey("abc")] == versions[seen]
     assert sorted(version for _, version in table.events) == list(range(1, seen + 1))
+
+
+class RefusingTable(FakeLinkTable):
+    """A table that will never take the content of one link, as an event or as a projection."""
+
+    def __init__(self, *, events: bool) -> None:
+        super().__init__()
+        self.refuses_events = events
+
+    async def insert_events(self, events: Sequence[StoredEvent]) -> list[Result]:
+        """INVALID for the link `bad`."""
+        results = await super().insert_events(events)
+        bad = [self.refuses_events and item.event.link.short_code == "bad" for item in events]
+        return [Result.INVALID if is_bad else result for is_bad, result in zip(bad, results, strict=True)]
+
+    async def insert_links(self, links: Sequence[Link]) -> list[Result]:
+        """INVALID for the link `bad`."""
+        results = await super().insert_links(links)
+        return [
+            Result.INVALID if link.short_code == "bad" else result for link, result in zip(links, results, strict=True)
+        ]
+
+
+@pytest.mark.rule("C1", "W4")
+@pytest.mark.parametrize("events", [True, False], ids=["the event row", "the projection"])
+def test_what_the_table_will_never_take_is_rejected_and_not_marked(events: bool) -> None:
+    """A refusal for good is a verdict on that record alone: told, never counted as done, never told to Redis."""
+    table, marker = RefusingTable(events=events), FakePersistedMarker()
+    good = make_link("good")
+
+    outcomes = write(table, marker, records_of([make_link("bad"), good]))
+
+    assert isinstance(outcomes[0], Rejected)
+    assert (outcomes[0].reason, outcomes[0].retry) == ("validation", False)
+    assert outcomes[1] == Done()
+    assert marker.marked == [(good.key, 1)]
