@@ -19,7 +19,8 @@ _BAR_CELLS = 20
 _CLIENT = "linkmesh-lag"
 _COLOURS = {"healthy": "green", "busy": "cyan", "warning": "yellow", "critical": "red"}
 _HEAD = ("group", "topic", "partition", "records", "lag", "", "", "owner")
-_FRAME_LINES = 6  # what the live table needs besides its rows
+_FRAME_LINES = 4  # what the live table needs besides its rows
+_WIDE = 120  # columns of a terminal that shows owners and whole bars, too
 
 
 def lag(
@@ -45,13 +46,13 @@ def lag(
         asyncio.run(_watch(bootstrap, ports, group, interval))
 
 
-def bar(seconds: float) -> str:
-    """Return a bar of 20 cells that is full at 30 s; its first cell fills as soon as a partition is not healthy."""
+def bar(seconds: float, cells_max: int = _BAR_CELLS) -> str:
+    """Return a bar that is full at 30 s; its first cell fills as soon as a partition is not healthy."""
     from chassis.kafka.lag import CRITICAL_ABOVE_S, HEALTHY_BELOW_S
 
     share = min(1.0, seconds / CRITICAL_ABOVE_S)
-    filled = 0 if seconds < HEALTHY_BELOW_S else max(1, round(_BAR_CELLS * share))
-    return "█" * filled + "░" * (_BAR_CELLS - filled)
+    filled = 0 if seconds < HEALTHY_BELOW_S else max(1, round(cells_max * share))
+    return "█" * filled + "░" * (cells_max - filled)
 
 
 def cells(rows: "Sequence[PartitionLag]") -> list[tuple[str, ...]]:
@@ -100,18 +101,24 @@ async def _watch(bootstrap: str, ports: list[int], group: str, interval_s: float
                     rows, problem = [row for row in found if group in ("", row.group)], ""
                 except Unavailable as error:
                     problem = error.message
-                live.update(_drawn(rows, problem, console.height), refresh=True)
+                live.update(_drawn(rows, problem, console.width, console.height), refresh=True)
                 await SystemClock().sleep(interval_s)
 
 
-def _drawn(rows: "Sequence[PartitionLag]", problem: str, height: int) -> "Table":
-    """Return the live table: what is furthest behind, as much as the terminal is high."""
+def _drawn(rows: "Sequence[PartitionLag]", problem: str, width: int, height: int) -> "Table":
+    """Return the live table: what is furthest behind, as much as the terminal has room for."""
+    from rich.markup import escape
     from rich.table import Table
 
     shown, hidden = fold(rows, height - _FRAME_LINES)
     caption = f"{hidden} more that are no further behind" if hidden else ""
-    drawn = Table(*_HEAD, box=None, caption=problem or caption, caption_justify="left")
+    drawn = Table(box=None, pad_edge=False, caption=problem or caption, caption_justify="left")
+    wide = width >= _WIDE
+    for title in (*_HEAD[:2], "partition" if wide else "part", *_HEAD[3:7], *(_HEAD[7:] if wide else ())):
+        drawn.add_column(title, no_wrap=True)
     for row in shown:
         colour = _COLOURS[row.level.value]
-        drawn.add_row(*_cells(row)[:5], *(f"[{colour}]{cell}[/]" for cell in _cells(row)[5:7]), row.owner or "-")
+        coloured = (f"[{colour}]{bar(row.seconds, _BAR_CELLS if wide else _BAR_CELLS // 2)}[/]",
+                    f"[{colour}]{row.level.value}[/]")  # fmt: skip
+        drawn.add_row(*_cells(row)[:5], *coloured, *((escape(row.owner or "-"),) if wide else ()))
     return drawn
