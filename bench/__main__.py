@@ -5,6 +5,7 @@ python -m bench [--rounds 5] [--duration 4] [--tries 50] [--no-write]
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=50, help="journeys")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
+    if (os.cpu_count() or 1) < 2:
+        sys.stderr.write("bench: two cores are needed, one for the servers and one for the load\n")
+        return 1
     if not load.available():
         sys.stderr.write("bench: wrk and taskset are needed (Debian: wrk, util-linux); only journeys are measured\n")
     if not nginx.available():

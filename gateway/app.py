@@ -140,14 +140,16 @@ def _read_secrets(config: Config) -> _Secrets:
     """The secrets, from their files.
 
     Raises:
-        ConfigError: one is missing. Without the first no other process would answer; without the second, visitors
+        ConfigError: one is missing, or two settings do not go together. Without the first no other process would answer; without the second, visitors
             could be guessed from their hashes.
     """
-    missing = [
+    problems = [
         f"LINKMESH_{name.upper()} is missing"
         for name in ("mesh_secret_file", "visitor_key_file")
         if getattr(config, name) is None
     ]
-    if missing:
-        raise ConfigError(missing)
+    if config.country_header and not config.trusted_proxies:
+        problems.append("LINKMESH_COUNTRY_HEADER needs LINKMESH_TRUSTED_PROXIES: anybody could state a country")
+    if problems:
+        raise ConfigError(problems)
     return _Secrets(read_secret(config.mesh_secret_file), read_key(config.visitor_key_file, length=32))

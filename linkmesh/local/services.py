@@ -16,7 +16,7 @@ from linkmesh.local.probes import http_get
 from linkmesh.local.process import POLL_S, ChildProcess, Program
 
 READY_TIMEOUT_S = 60.0
-GRACE_S = 15.0  # what services are given to drain; a little longer here, so that they end by themselves
+GRACE_S = 20.0  # what services are given to drain, above the gateway's worst case of 16 s
 _STOP_TIMEOUT_S = GRACE_S + 3
 _OF_THE_CLI = {"LINKMESH_API_KEY", "LINKMESH_GATEWAY", MIRROR_VARIABLE}
 _DEFAULTS = {
