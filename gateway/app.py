@@ -140,8 +140,8 @@ def _read_secrets(config: Config) -> _Secrets:
     """The secrets, from their files.
 
     Raises:
-        ConfigError: one is missing, or two settings do not go together. Without the first no other process would answer; without the second, visitors
-            could be guessed from their hashes.
+        ConfigError: one is missing, or two settings do not go together. Without the first no other process would
+            answer; without the second, visitors could be guessed from their hashes.
     """
     problems = [
         f"LINKMESH_{name.upper()} is missing"
