@@ -128,5 +128,5 @@ def _row(event: dict[str, object]) -> tuple[str, ...]:
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
+        return ", ".join(str(item) for item in value) or "-"
     return "-" if value in (None, "") else str(value)

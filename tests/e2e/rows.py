@@ -3,8 +3,8 @@
 import asyncio
 
 from chassis.dynamodb import open_dynamodb
-from contracts.link import LinkEvent, LinkKey
-from contracts.link_rows import event_from_row
+from contracts.link import Link, LinkEvent, LinkKey
+from contracts.link_rows import event_from_row, link_from_row, row_key
 from contracts.tables import LINKS, META, link_pk
 
 
@@ -41,5 +41,17 @@ def stored_codes(endpoint: str, long_url: str) -> list[str]:
             ):
                 codes += [row["short_code"]["S"] for row in page["Items"]]
             return codes
+
+    return asyncio.run(read())
+
+
+def stored_link(endpoint: str, code: str) -> Link | None:
+    """The projection of a code."""
+
+    async def read() -> Link | None:
+        async with open_dynamodb(endpoint) as client:
+            key = row_key(LinkKey(code))
+            row = (await client.get_item(TableName=LINKS.name, Key=key, ConsistentRead=True)).get("Item")
+            return None if row is None else link_from_row(row)
 
     return asyncio.run(read())
