@@ -190,7 +190,7 @@ def test_first_occurrences_in_order_with_any_late_duplicates_leave_the_newest_ve
 
 
 class RefusingTable(FakeLinkTable):
-    """A table that will never take the content of one link, as an event or as a projection."""
+    """A table that will never take the content of one link: either its event row, or its projection alone."""
 
     def __init__(self, *, events: bool) -> None:
         super().__init__()
@@ -206,7 +206,8 @@ class RefusingTable(FakeLinkTable):
         """INVALID for the link `bad`."""
         results = await super().insert_links(links)
         return [
-            Result.INVALID if link.short_code == "bad" else result for link, result in zip(links, results, strict=True)
+            Result.INVALID if link.short_code == "bad" and not self.refuses_events else result
+            for link, result in zip(links, results, strict=True)
         ]
 
 
