@@ -101,7 +101,7 @@ def test_a_link_of_the_table_is_changed_and_looked_back_on(play: Play, engines: 
         assert rest.current_version == 4  # whose row is not there: nobody writes here
         await update(caller, "stored-1", title="Newer")
         at = pb.GetLinkAtRequest(principal=caller.principal, short_code="stored-1")
-        for link in versions:
+        for link in versions[:2]:
             at.at.CopyFrom(timestamp(link.updated_at))
             assert (await caller.links.GetLinkAt(at, timeout=5)).link.long_url == link.long_url
         at.at.CopyFrom(changed.updated_at)
