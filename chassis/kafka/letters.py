@@ -10,7 +10,6 @@ a partition up to an offset never deletes a note before its letters:
 """
 
 import json
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -22,7 +21,6 @@ from chassis.kafka.record import Headers, Message, Position, Record, TopicPartit
 NOTE = "dlq_replay"
 CALL = "dlq_call"
 _OF_A_REPLAY = (REPLAY_FOR, REPLAY_OF, REPLAY_LETTER)
-_NORMAL_MAX, _WARNING_MAX = 5, 50  # letters of a group in an hour; beyond the second the breaker trips [C5]
 
 
 class Fate(Enum):
@@ -32,14 +30,6 @@ class Fate(Enum):
     CLAIMED = "claimed"  # a call began to replay it, and did not say how that ended
     REPLAYED = "replayed"
     COPY = "copy"  # the same record was buried twice by the same group; the first letter counts
-
-
-class Severity(Enum):
-    """How bad so many dead letters of a group in an hour are."""
-
-    NORMAL = "normal"
-    WARNING = "warning"
-    CRITICAL = "critical"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,26 +204,6 @@ def plan_purge(contents: Contents, selection: Selection, *, now_ms: int) -> Purg
         (gone if letter.record.offset < position[letter.record.topic_partition] else kept).append(letter)
     touched = {letter.record.topic_partition for letter in gone}
     return Purge({tp: offset for tp, offset in position.items() if tp in touched}, gone, kept)
-
-
-def severity(count: int) -> Severity:
-    """How bad so many dead letters of one group in one hour are."""
-    if count <= _NORMAL_MAX:
-        return Severity.NORMAL
-    return Severity.WARNING if count <= _WARNING_MAX else Severity.CRITICAL
-
-
-def per_hour(letters: Iterable[Letter]) -> Mapping[tuple[int, str], int]:
-    """How many letters each group left in each hour, by (hour since 1970, group), the newest hour first."""
-    counts = Counter((letter.record.timestamp_ms // HOUR_MS, letter.group) for letter in letters)
-    return dict(sorted(counts.items(), key=lambda item: (-item[0][0], item[0][1])))
-
-
-def last_hour(contents: Contents, group: str, *, now_ms: int) -> int:
-    """How many letters count towards the group's breaker now: of the last 60 minutes, since it was last resumed."""
-    resumed = [r.timestamp_ms for r in contents.resumptions if r.header(RESUME) == group]
-    since_ms = max([now_ms - HOUR_MS, *resumed])
-    return sum(letter.group == group and letter.record.timestamp_ms > since_ms for letter in contents.letters)
 
 
 def _with_fates(

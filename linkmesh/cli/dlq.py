@@ -145,7 +145,7 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Let a group go on that stopped because of too many dead letters in an hour."""
-    from chassis.kafka.letters import last_hour
+    from chassis.kafka.dead_letter_counts import last_hour
     from contracts.topics import GROUPS, WITH_DEAD_LETTERS
 
     known = {name: topics for name, topics in GROUPS.items() if set(topics) & set(WITH_DEAD_LETTERS)}

@@ -57,8 +57,8 @@ def moment_ms(given: str, *, now_ms: int) -> int | None:
 
 def summary(contents: "Contents", matching: "Sequence[Letter]", *, now_ms: int) -> Summary:
     """Return the counts towards each group's breaker, and those of the matching letters by hour, newest first."""
+    from chassis.kafka.dead_letter_counts import last_hour, per_hour, severity
     from chassis.kafka.dlq import HOUR_MS
-    from chassis.kafka.letters import last_hour, per_hour, severity
 
     groups = sorted({letter.group for letter in matching})
     counts = {group: last_hour(contents, group, now_ms=now_ms) for group in groups}

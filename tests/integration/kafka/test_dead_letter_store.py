@@ -12,8 +12,9 @@ from chassis.clock import SystemClock
 from chassis.errors import Unavailable
 from chassis.kafka.admin import Admin
 from chassis.kafka.consumers import Subscription, keyed_consumer
+from chassis.kafka.dead_letter_counts import last_hour
 from chassis.kafka.dead_letter_store import DeadLetterStore, Replayed, open_dead_letter_store
-from chassis.kafka.letters import Contents, Fate, Selection, last_hour, plan_purge
+from chassis.kafka.letters import Contents, Fate, Selection, plan_purge
 from chassis.kafka.producer import Producer, Sender
 from chassis.kafka.record import Done, Message, Outcome, Record, Rejected
 from linkmesh.local.engines import KafkaEngine

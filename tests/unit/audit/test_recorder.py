@@ -1,6 +1,7 @@
 """The recorder on ports in memory that die between any two steps: one leaf per record, one tree."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -123,6 +124,25 @@ def test_records_that_come_twice_have_one_leaf() -> None:
 
     asyncio.run(check())
 
+    world.check_complete()
+
+
+@pytest.mark.rule("B1", "C5")
+def test_a_replay_for_another_group_is_a_leaf_too() -> None:
+    """`replay_for` concerns those who handle records; what stands in the topic is recorded, each in a leaf."""
+    original, other = mixed([2, 0])
+    replayed = replace(other, value=original.value, headers=(*original.headers, ("replay_for", b"database-writer")))
+    world = World([original, replayed])
+
+    async def check() -> None:
+        recorder = world.process()
+        await recorder.assigned(PLACES)
+        await recorder.handle(world.records)
+        await recorder.revoked(PLACES)
+
+    asyncio.run(check())
+
+    assert len(world.leaves(0)) == 2
     world.check_complete()
 
 

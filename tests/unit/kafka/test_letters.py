@@ -4,21 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from chassis.kafka.dead_letter_counts import Severity, last_hour, per_hour, severity
 from chassis.kafka.dlq import DeadLetter, dead_letter_message, resume_message
 from chassis.kafka.letters import (
     Contents,
     Fate,
     Letter,
     Selection,
-    Severity,
     first_claims,
-    last_hour,
     note_message,
-    per_hour,
     plan_purge,
     replay_message,
     replayed_among,
-    severity,
     sort_out,
 )
 from chassis.kafka.record import Headers, Message, Record, Rejected, TopicPartition
