@@ -1,6 +1,5 @@
 """What a process knows of its own readiness: named conditions, all of which must hold."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 
@@ -16,7 +15,6 @@ class Readiness:
 
     def __init__(self) -> None:
         self._unmet: dict[str, str] = {}
-        self._listeners: list[Callable[[bool], None]] = []
         self._draining = False
 
     def declare(self, name: str) -> SetCondition:
@@ -24,25 +22,16 @@ class Readiness:
         self._unmet[name] = "starting"
 
         def set_condition(met: bool, why_not: str = "") -> None:
-            before = self.ready
             if met:
                 self._unmet.pop(name, None)
             else:
                 self._unmet[name] = why_not
-            if self.ready != before:
-                self._tell()
 
         return set_condition
 
     def drain(self) -> None:
         """From now on the process is not ready, whatever the conditions."""
         self._draining = True
-        self._tell()
-
-    def on_change(self, listener: Callable[[bool], None]) -> None:
-        """Calls listener(ready) now and at each change."""
-        self._listeners.append(listener)
-        listener(self.ready)
 
     @property
     def ready(self) -> bool:
@@ -53,7 +42,3 @@ class Readiness:
     def reasons(self) -> dict[str, str]:
         """The conditions that do not hold, and why."""
         return {**self._unmet, **({"process": "draining"} if self._draining else {})}
-
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            listener(self.ready)
