@@ -1,5 +1,6 @@
 """Links and link events between plain values and protobuf (`shortener.link.v1`, `shortener.events.v1`)."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from google.protobuf.message import DecodeError
@@ -174,11 +175,21 @@ def link_event_to_message(event: LinkEvent) -> link_service_pb2.LinkEvent:
         user_id=event.user_id,
         trace_id=event.trace_id,
         link=link_to_message(event.link),
-        changes=[
-            link_service_pb2.LinkFieldChange(field=change.field, old_value=change.old_value, new_value=change.new_value)
-            for change in event.changes
-        ],
+        changes=changes_to_messages(event.changes),
     )
+
+
+def changes_to_messages(changes: Iterable[FieldChange]) -> list[link_service_pb2.LinkFieldChange]:
+    """Changes as link_service tells them."""
+    return [
+        link_service_pb2.LinkFieldChange(field=change.field, old_value=change.old_value, new_value=change.new_value)
+        for change in changes
+    ]
+
+
+def changes_from_messages(messages: Iterable[link_service_pb2.LinkFieldChange]) -> tuple[FieldChange, ...]:
+    """Changes that link_service told of."""
+    return tuple(FieldChange(message.field, message.old_value, message.new_value) for message in messages)
 
 
 def link_event_from_message(message: link_service_pb2.LinkEvent) -> LinkEvent:
@@ -197,6 +208,6 @@ def link_event_from_message(message: link_service_pb2.LinkEvent) -> LinkEvent:
         at=moment(message.at),
         user_id=UserId(message.user_id),
         link=link_from_message(message.link),
-        changes=tuple(FieldChange(change.field, change.old_value, change.new_value) for change in message.changes),
+        changes=changes_from_messages(message.changes),
         trace_id=message.trace_id,
     )

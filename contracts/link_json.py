@@ -1,9 +1,10 @@
 """Links and their events as JSON: the same objects in the answers of the REST interface and in webhooks."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from contracts.link import Link, LinkEvent
+from contracts.link import FieldChange, Link, LinkEvent
 
 Json = dict[str, object]
 
@@ -32,10 +33,6 @@ def link_json(link: Link, *, public_url: str, at: datetime) -> Json:
 
 def event_json(event: LinkEvent, *, public_url: str) -> Json:
     """An event, with the link as it was when the event made it."""
-    changes = {
-        change.field: {"old": _json_value(change.old_value), "new": _json_value(change.new_value)}
-        for change in event.changes
-    }
     return {
         "event_id": event.event_id,
         "type": event.type.value,
@@ -43,8 +40,15 @@ def event_json(event: LinkEvent, *, public_url: str) -> Json:
         "short_code": event.link.short_code,
         "user_id": event.user_id,
         "at": time_text(event.at),
-        "changes": changes,
+        "changes": changes_json(event.changes),
         "link": link_json(event.link, public_url=public_url, at=event.at),
+    }
+
+
+def changes_json(changes: Iterable[FieldChange]) -> Json:
+    """The fields that changed, with their values before and after."""
+    return {
+        change.field: {"old": _json_value(change.old_value), "new": _json_value(change.new_value)} for change in changes
     }
 
 

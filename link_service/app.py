@@ -37,6 +37,7 @@ from link_service.handlers.history import History
 from link_service.handlers.keys import KeyHandlers, KeyVerifier
 from link_service.handlers.links import LinkFlows, LinkHandlers
 from link_service.handlers.reading import Reader, TableReads
+from link_service.handlers.rebuilding import Rebuilding
 from link_service.loops.cache_guard import CacheGuard
 from link_service.loops.id_blocks import IdBlocks
 from link_service.loops.relay import Relay
@@ -82,6 +83,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             custom=CustomCreation(stores, owners, attempts, room, clock),
             changes=Changes(cache, owners, attempts),
             history=History(owners, table),
+            rebuilding=Rebuilding(table, cache),
             owners=owners,
             redirects=Reader(RedisLinkCache(reads=redirects, mutations=mutations, clock=clock), table_reads, clock),
         )

@@ -38,6 +38,14 @@ class LinkTable(Protocol):
         large (about 1 MB), but none only if there is none. Safe to repeat."""
         ...
 
+    async def newest_event(self, key: LinkKey) -> LinkEvent | None:
+        """The event of the highest version, by a consistent read; None: there is none. Safe to repeat."""
+        ...
+
+    async def project(self, link: Link) -> bool:
+        """Puts the projection, unless it has a newer version (False then) [W2]. Safe to repeat."""
+        ...
+
     async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
         """Puts a reservation, on condition that there is nothing, or (`over`) exactly that older reservation [K2].
 
@@ -216,6 +224,10 @@ class LinkCache(Protocol):
     async def fill(self, token: LeaseToken, link: Link) -> Link:
         """Stores a link read under the lease if the value is still absent [R3]; what is stored *now*: answer with that.
         The argument itself when nothing is stored (lease lost, or Redis too full for caching)."""
+        ...
+
+    async def persisted(self, link: Link) -> None:
+        """The tables hold this version: its entry gets an expiry, an older one is replaced [R4]. Safe to repeat."""
         ...
 
     async def seen(self, key: LinkKey, event_id: EventId) -> Link | None:

@@ -66,6 +66,10 @@ class Client:
         """Bring a deleted link back and return it; one that is not deleted stays as it is."""
         return self._call("POST", f"/api/links/{code}:restore", headers=_preconditions(if_version, idempotency_key))
 
+    def rebuild_link(self, code: str) -> Json:
+        """Repair a link's row from its events; return the link and what was changed."""
+        return self._call("POST", f"/api/links/{code}:rebuild")
+
     def link_events(self, code: str, **query: str) -> Json:
         """Return a page of a link's history, newest last (`page_size`, `page_token`)."""
         return self._call("GET", f"/api/links/{code}/events", query=query)

@@ -1,4 +1,4 @@
-"""/api/links: change, restore, history."""
+"""/api/links: change, restore, history, repair."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +9,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from chassis.auth import Principal, principal_to_message
 from chassis.clock import Clock
 from contracts.link import link_key
-from contracts.link_codec import link_event_from_message, timestamp
-from contracts.link_json import event_json
+from contracts.link_codec import changes_from_messages, link_event_from_message, link_from_message, timestamp
+from contracts.link_json import changes_json, event_json, link_json
 from gateway.handlers.access import Authenticated
 from gateway.handlers.link_requests import (
     MUTATION_TIMEOUT_S,
@@ -21,7 +21,7 @@ from gateway.handlers.link_requests import (
     link_answer,
     version_of,
 )
-from gateway.handlers.models import EventList, LinkBody, LinkChanges
+from gateway.handlers.models import EventList, LinkBody, LinkChanges, RebuiltBody
 from gateway.handlers.mutations import told_outcome
 from gateway.ports import Resolver
 from shortener.link.v1 import link_service_pb2 as pb
@@ -93,6 +93,18 @@ def link_changes_router(
         items = [event_json(link_event_from_message(item), public_url=public_url) for item in response.events]
         shape = {"items": items, "next_page_token": response.next_page_token}
         return JSONResponse(shape | {"current_version": response.current_version})
+
+    @router.post("/{code}:rebuild", response_model=RebuiltBody, summary="Repair a link's row from its events")
+    async def rebuild(code: str, principal: Principal = authenticated) -> Response:
+        """Safe to repeat. `changes` tells what was wrong; empty: nothing."""
+        request = pb.RebuildLinkRequest(principal=principal_to_message(principal), short_code=existing(code))
+        try:
+            with told_outcome():
+                response = await links.RebuildLink(request, timeout=MUTATION_TIMEOUT_S)
+        finally:
+            resolver.forget(link_key(code))
+        link = link_json(link_from_message(response.link), public_url=public_url, at=clock.now())
+        return JSONResponse({"link": link, "changes": changes_json(changes_from_messages(response.changes))})
 
     return router
 

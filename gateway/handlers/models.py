@@ -116,6 +116,13 @@ class EventBody(BaseModel):
     link: LinkBody
 
 
+class RebuiltBody(BaseModel):
+    """A link, and what was repaired in its row."""
+
+    link: LinkBody
+    changes: dict[str, ChangeBody]
+
+
 class ClickTotalsBody(BaseModel):
     """Clicks by class; total = human + bot."""
 

@@ -18,6 +18,7 @@ from contracts.cache import (
     fill_call,
     lease_call,
     mutate_call,
+    persisted_call,
     release_call,
     seen_key,
     url_key,
@@ -100,6 +101,10 @@ class RedisLinkCache:
         """Stores a link read under the lease if still absent; what is stored now [R3]."""
         word, value = await self._library.call(self._reads, fill_call(token, link))
         return _readable(value) if word == "PRESENT" else link
+
+    async def persisted(self, link: Link) -> None:
+        """The tables hold this version [R4]."""
+        await self._library.call(self._mutations, persisted_call(link))
 
     async def seen(self, key: LinkKey, event_id: EventId) -> Link | None:
         """The remembered result of an event."""

@@ -8,8 +8,10 @@ from contracts.link import Link, LinkEvent, LinkKey
 from contracts.link_rows import (
     RESERVED,
     Reservation,
+    WritableRow,
     event_from_row,
     link_from_row,
+    link_to_row,
     reservation_from_row,
     reservation_to_row,
     row_key,
@@ -80,15 +82,50 @@ class DynamoDBLinkTable:
                 TableName=LINKS.name,
                 KeyConditionExpression="#pk = :pk AND #sk BETWEEN :first AND :last",
                 ExpressionAttributeNames={"#pk": "pk", "#sk": "sk"},
-                ExpressionAttributeValues={
-                    ":pk": {"S": link_pk(key)},
-                    ":first": {"S": event_sk(first)},
-                    ":last": {"S": event_sk(VERSION_MAX)},
-                },
+                ExpressionAttributeValues=_versions(key, first=first),
                 ConsistentRead=True,
                 Limit=count,
             )
         return [event_from_row(row) for row in answer["Items"]]
+
+    async def newest_event(self, key: LinkKey) -> LinkEvent | None:
+        """The event of the highest version, by a consistent read.
+
+        Raises:
+            Unavailable: the database is away.
+            UndecodableError: the row is not one of ours.
+        """
+        with dynamodb_errors():
+            answer = await self._client.query(
+                TableName=LINKS.name,
+                KeyConditionExpression="#pk = :pk AND #sk BETWEEN :first AND :last",
+                ExpressionAttributeNames={"#pk": "pk", "#sk": "sk"},
+                ExpressionAttributeValues=_versions(key, first=1),
+                ConsistentRead=True,
+                ScanIndexForward=False,
+                Limit=1,
+            )
+        return next((event_from_row(row) for row in answer["Items"]), None)
+
+    async def project(self, link: Link) -> bool:
+        """Puts the projection, unless it has a newer version.
+
+        Raises:
+            Unavailable: the database is away; whether it was stored is not known.
+        """
+        item = link_to_row(link)
+        try:
+            with dynamodb_errors():
+                await self._client.put_item(
+                    TableName=LINKS.name,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#version) OR #version <= :version",
+                    ExpressionAttributeNames={"#version": "version"},
+                    ExpressionAttributeValues={":version": item["version"]},
+                )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
 
     async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
         """Puts a reservation over nothing, or over exactly that older one.
@@ -117,3 +154,12 @@ class DynamoDBLinkTable:
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
         return True
+
+
+def _versions(key: LinkKey, *, first: int) -> WritableRow:
+    """The values of a query for the event rows of these versions."""
+    return {
+        ":pk": {"S": link_pk(key)},
+        ":first": {"S": event_sk(first)},
+        ":last": {"S": event_sk(VERSION_MAX)},
+    }

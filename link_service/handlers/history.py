@@ -50,7 +50,7 @@ class History:
         except BadTokenError as exc:
             raise invalid_field("page_token", "This is no token of this link's history.") from exc
         current = await self._own(key, user_id)
-        events = await _in_time(self._table.list_events(key, first=first, count=page_size_of(page_size)))
+        events = await in_time(self._table.list_events(key, first=first, count=page_size_of(page_size)))
         reached = events[-1].version if events else first - 1
         newest = max(current.version, reached)
         is_last = not events or reached == newest  # else there is more, or will be in a moment
@@ -73,12 +73,12 @@ class History:
         search = Search(asked=asked, low=1, high=current.version)
         found: LinkEvent | None = None
         while (version := search.probe) is not None:
-            event = await _in_time(self._table.read_event(current.key, version))
+            event = await in_time(self._table.read_event(current.key, version))
             search = search.narrowed(version, event.at if event is not None else None)
             if event is not None and search.low == version:
                 found = event
         if found is None and search.is_certain:
-            found = await _in_time(self._table.read_event(current.key, search.low))
+            found = await in_time(self._table.read_event(current.key, search.low))
         if found is None or not search.is_certain:
             raise Unavailable("unavailable", "The events of that time are not in the table yet.", retry_after_s=1)
         return found.link
@@ -90,7 +90,12 @@ class History:
         return current
 
 
-async def _in_time(reading: Awaitable[Answer]) -> Answer:
+async def in_time(reading: Awaitable[Answer]) -> Answer:
+    """The answer of the table.
+
+    Raises:
+        Unavailable: there was none in 2 s.
+    """
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             return await reading

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from chassis.auth import Access, principal_of
 from chassis.clock import Clock
 from contracts.link import Link, LinkEvent, UserId
-from contracts.link_codec import link_event_to_message, link_to_message
+from contracts.link_codec import changes_to_messages, link_event_to_message, link_to_message
 from contracts.scopes import LINKS_READ, LINKS_WRITE
 from link_service.domain import changes, links
 from link_service.domain.destinations import DestinationPolicy
@@ -15,6 +15,7 @@ from link_service.handlers.custom import CustomCreation
 from link_service.handlers.decoding import key_of, moment_of, repeatable_of, revision_of, version_of, wish_of
 from link_service.handlers.history import History
 from link_service.handlers.reading import Reader
+from link_service.handlers.rebuilding import Rebuilding
 from link_service.handlers.refusals import not_found, told
 from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as pb
@@ -28,6 +29,7 @@ POLICIES: dict[str, str | Access] = {
     "RestoreLink": LINKS_WRITE,
     "ListLinkEvents": LINKS_READ,
     "GetLinkAt": LINKS_READ,
+    "RebuildLink": LINKS_WRITE,
     "ResolveLink": Access.MESH,
 }
 
@@ -40,6 +42,7 @@ class LinkFlows:
     custom: CustomCreation
     changes: Changes
     history: History
+    rebuilding: Rebuilding
     owners: Reader  # for GetLink, on the connection of changes
     redirects: Reader  # for ResolveLink, on a connection of its own [L4]
 
@@ -134,6 +137,13 @@ class LinkHandlers(pb_grpc.LinkServiceServicer):
         key = key_of(request.short_code, request.domain)
         link = await self._flows.history.at(key, UserId(principal.user_id), moment_of(request))
         return pb.GetLinkAtResponse(link=link_to_message(link))
+
+    async def RebuildLink(self, request: pb.RebuildLinkRequest, _context: object) -> pb.RebuildLinkResponse:  # noqa: N802
+        """Repairs a projection."""
+        principal = principal_of(request.principal, LINKS_WRITE)
+        key = key_of(request.short_code, request.domain)
+        rebuilt = await self._flows.rebuilding.rebuild(key, UserId(principal.user_id))
+        return pb.RebuildLinkResponse(link=self._message(rebuilt.link), changes=changes_to_messages(rebuilt.changes))
 
     async def ResolveLink(self, request: pb.ResolveLinkRequest, _context: object) -> pb.ResolveLinkResponse:  # noqa: N802
         """Where a code leads."""

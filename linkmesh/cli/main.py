@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from linkmesh.cli import audit, dlq, doctor, faults, fetch, key, lag, link, plan, stats, status, trace, up, webhook
+from linkmesh.cli import (
+    audit,
+    dlq,
+    doctor,
+    faults,
+    fetch,
+    key,
+    lag,
+    link,
+    plan,
+    rebuild,
+    stats,
+    status,
+    trace,
+    up,
+    webhook,
+)
 from linkmesh.cli.terminal import FAILED, NOT_FOUND, fail, say
 
 app = typer.Typer(
@@ -29,6 +45,7 @@ app.command()(faults.pause)
 app.command()(faults.resume)
 app.command()(faults.start)
 app.command()(plan.plan)
+app.command()(rebuild.rebuild)
 app.command()(lag.lag)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(link.app, name="link")

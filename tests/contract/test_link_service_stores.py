@@ -184,6 +184,28 @@ def test_events_are_read_in_the_order_of_versions(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.rule("W2", "W1")
+def test_a_projection_is_put_unless_there_is_a_newer_one(play: Play) -> None:
+    """W2: over nothing, a reservation, an older or the same version; never over a newer one."""
+
+    async def scenario(stores: Stores) -> None:
+        key, other = new_key(), new_key()
+        assert await stores.table.newest_event(key) is None
+        assert await stores.table.reserve(reservation(other), over=None)
+        stored = await stores.put_link(key)
+        newest = await stores.table.newest_event(key)
+        assert newest is not None
+        assert newest.version == stored.version == 3
+
+        assert not await stores.table.project(make_link(key, version=2))
+        assert await stores.table.read(key) == stored
+        for link in (newest.link, make_link(key, version=4), make_link(other), make_link(new_key(), version=2)):
+            assert await stores.table.project(link)
+            assert await stores.table.read(link.key) == link
+
+    play(scenario)
+
+
 @pytest.mark.rule("K1", "P3")
 def test_blocks_are_leased_one_after_the_other(play: Play) -> None:
     """K1: each lease gives the next block, also when many lease at once."""

@@ -55,3 +55,13 @@ def stored_link(endpoint: str, code: str) -> Link | None:
             return None if row is None else link_from_row(row)
 
     return asyncio.run(read())
+
+
+def remove_link(endpoint: str, code: str) -> None:
+    """Takes the projection of a code away, as a person's mistake would."""
+
+    async def remove() -> None:
+        async with open_dynamodb(endpoint) as client:
+            await client.delete_item(TableName=LINKS.name, Key=row_key(LinkKey(code)))
+
+    asyncio.run(remove())

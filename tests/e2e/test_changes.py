@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from contracts.link import Link, LinkState
 from linkmesh.cli.main import app
 from linkmesh.client import Client, Json, Problem
-from tests.e2e.rows import stored_events, stored_link
+from tests.e2e.rows import remove_link, stored_events, stored_link
 from tests.e2e.waiting import eventually
 from tests.system import RunningSystem
 
@@ -111,6 +111,24 @@ def test_the_times_of_a_link_act_when_they_are_moved(client: Client) -> None:
     later = client.update_link(code, {"expires_at": "2099-01-01T00:00:00Z"})
 
     assert (client.visit(code)[0], later["state"]) == (302, "active")
+
+
+@pytest.mark.rule("W1", "W2")
+def test_a_lost_row_is_made_again(system: RunningSystem, client: Client) -> None:
+    """A projection that somebody removed is rebuilt from the events; a second time there is nothing to do."""
+    endpoint = system.address("dynamodb")
+    code = str(client.create_link("https://example.org/")["short_code"])
+    client.update_link(code, {"title": "New"})
+    right = eventually(lambda: projected(endpoint, code, version=2))
+    remove_link(endpoint, code)
+    assert stored_link(endpoint, code) is None
+
+    repaired = client.rebuild_link(code)["changes"]
+
+    assert isinstance(repaired, dict)
+    assert repaired["title"] == {"old": None, "new": "New"}
+    assert stored_link(endpoint, code) == right
+    assert client.rebuild_link(code)["changes"] == {}
 
 
 def test_the_command_line_changes_links(system: RunningSystem, monkeypatch: pytest.MonkeyPatch) -> None:

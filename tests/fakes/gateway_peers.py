@@ -169,6 +169,13 @@ class FakeLinkService(_Peer, link_grpc.LinkServiceServicer):
         await self._asked("GetLinkAt", request)
         return link_pb.GetLinkAtResponse(link=link_to_message(self._own(request)))
 
+    async def RebuildLink(  # noqa: N802
+        self, request: link_pb.RebuildLinkRequest, _context: object = None
+    ) -> link_pb.RebuildLinkResponse:
+        await self._asked("RebuildLink", request)
+        change = link_pb.LinkFieldChange(field="title", old_value='"Lost"', new_value='"Old"')
+        return link_pb.RebuildLinkResponse(link=link_to_message(self._own(request)), changes=[change])
+
     async def ResolveLink(  # noqa: N802
         self, request: link_pb.ResolveLinkRequest, _context: object = None
     ) -> link_pb.ResolveLinkResponse:
@@ -192,6 +199,7 @@ _OfLink = (
     | link_pb.RestoreLinkRequest
     | link_pb.ListLinkEventsRequest
     | link_pb.GetLinkAtRequest
+    | link_pb.RebuildLinkRequest
 )
 
 

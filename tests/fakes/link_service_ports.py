@@ -55,6 +55,20 @@ class FakeLinkTable(Switch):
         found = sorted(version for name, version in self.rows if name == key and version >= first)
         return [self.rows[key, version] for version in found[:count]]
 
+    async def newest_event(self, key: LinkKey) -> LinkEvent | None:
+        self.answer()
+        self.reads += 1
+        versions = [version for name, version in self.rows if name == key]
+        return self.rows[key, max(versions)] if versions else None
+
+    async def project(self, link: Link) -> bool:
+        self.answer()
+        found = self.meta.get(link.key)
+        if isinstance(found, Link) and found.version > link.version:
+            return False
+        self.meta[link.key] = link
+        return True
+
     async def reserve(self, wanted: Reservation, *, over: Reservation | None) -> bool:
         self.answer()
         found = self.meta.get(wanted.key)

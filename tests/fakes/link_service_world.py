@@ -20,6 +20,7 @@ from link_service.handlers.custom import CustomCreation, CustomStores
 from link_service.handlers.history import History
 from link_service.handlers.links import LinkFlows, LinkHandlers
 from link_service.handlers.reading import Reader, TableReads
+from link_service.handlers.rebuilding import Rebuilding
 from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as pb
 from tests.fakes.kafka_time import VirtualClock, run_virtual
@@ -55,6 +56,7 @@ class LinkWorld:
             custom=CustomCreation(stores, self.reader, attempts, self.room, self.clock),
             changes=Changes(self.cache, self.reader, attempts),
             history=History(self.reader, self.table),
+            rebuilding=Rebuilding(self.table, self.cache),
             owners=self.reader,
             redirects=self.reader,
         )
@@ -114,6 +116,11 @@ class LinkWorld:
         act_as(user_id)
         request = pb.GetLinkAtRequest(short_code=code, at=timestamp(at))
         return (await self.handlers.GetLinkAt(request, None)).link
+
+    async def rebuild(self, code: str, *, user_id: str = "ada") -> pb.RebuildLinkResponse:
+        """RebuildLink by an account's API key."""
+        act_as(user_id)
+        return await self.handlers.RebuildLink(pb.RebuildLinkRequest(short_code=code), None)
 
     async def get(self, code: str, *, user_id: str = "ada") -> link_pb2.Link:
         """GetLink by an account's API key."""

@@ -352,6 +352,7 @@ def test_without_a_good_key_everything_is_401(headers: dict[str, str]) -> None:
         calls = [
             ("POST", "/api/links"), ("GET", "/api/links/aB3dE7x"), ("DELETE", "/api/links/aB3dE7x"),
             ("PATCH", "/api/links/aB3dE7x"), ("POST", "/api/links/aB3dE7x:restore"),
+            ("POST", "/api/links/aB3dE7x:rebuild"),
             ("GET", "/api/links/aB3dE7x/events"),
             ("GET", "/api/links/aB3dE7x/stats"), ("POST", "/api/webhooks"), ("GET", "/api/webhooks"),
             ("DELETE", "/api/webhooks/ep_0"), ("GET", "/api/webhooks/ep_0/deliveries"),
@@ -517,7 +518,8 @@ def test_the_description_names_every_route_and_the_form_of_errors() -> None:
         described = (await door.client.get("/openapi.json")).json()
 
         assert set(described["paths"]) == {
-            "/api/links", "/api/links/{code}", "/api/links/{code}:restore", "/api/links/{code}/events",
+            "/api/links", "/api/links/{code}", "/api/links/{code}:restore", "/api/links/{code}:rebuild",
+            "/api/links/{code}/events",
             "/api/links/{code}/stats", "/api/webhooks",
             "/api/webhooks/{endpoint_id}", "/api/webhooks/{endpoint_id}/deliveries",
             "/api/audit/entries", "/api/audit/checkpoint", "/api/keys",

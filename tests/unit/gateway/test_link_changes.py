@@ -216,3 +216,18 @@ def test_a_link_is_shown_as_it_was() -> None:
         assert (bad.status_code, bad.json()["errors"][0]["field"]) == (422, "at")
 
     run(scenario)
+
+
+def test_a_row_is_repaired() -> None:
+    """200 with the link and what was wrong; the request names the account."""
+
+    async def scenario(door: Door) -> None:
+        answer = await door.client.post(f"{PATH}:rebuild")
+
+        models.RebuiltBody.model_validate(answer.json())
+        assert answer.status_code == 200
+        assert answer.json()["changes"] == {"title": {"old": "Lost", "new": "Old"}}
+        (request,) = door.peers.links.requests
+        assert (request.short_code, request.principal.user_id) == (CODE, "alice")
+
+    run(scenario)

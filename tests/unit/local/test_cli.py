@@ -28,6 +28,7 @@ COMMANDS = (
     "webhook",
     "audit",
     "plan",
+    "rebuild",
     "lag",
     "dlq",
 )

@@ -617,6 +617,68 @@ class GetLinkAtResponse(_message.Message):
 Global___GetLinkAtResponse: _TypeAlias = GetLinkAtResponse  # noqa: Y015
 
 @_typing.final
+class RebuildLinkRequest(_message.Message):
+    """Request of RebuildLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SHORT_CODE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    short_code: _builtins.str
+    """The code."""
+    domain: _builtins.str
+    """Host of the code; empty: the default domain."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """For whom."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        short_code: _builtins.str = ...,
+        domain: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "principal", b"principal", "short_code", b"short_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildLinkRequest: _TypeAlias = RebuildLinkRequest  # noqa: Y015
+
+@_typing.final
+class RebuildLinkResponse(_message.Message):
+    """Response of RebuildLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def link(self) -> _link_pb2.Link:
+        """The link as its newest event row has it, and now the projection too."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkFieldChange]:
+        """What was repaired in the projection; empty: it was right."""
+
+    def __init__(
+        self,
+        *,
+        link: _link_pb2.Link | None = ...,
+        changes: _abc.Iterable[Global___LinkFieldChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "link", b"link"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildLinkResponse: _TypeAlias = RebuildLinkResponse  # noqa: Y015
+
+@_typing.final
 class ResolveLinkRequest(_message.Message):
     """Request of ResolveLink."""
 

@@ -70,6 +70,11 @@ class LinkServiceStub:
                 request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtRequest.SerializeToString,
                 response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtResponse.FromString,
                 _registered_method=True)
+        self.RebuildLink = channel.unary_unary(
+                '/shortener.link.v1.LinkService/RebuildLink',
+                request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RebuildLinkRequest.SerializeToString,
+                response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RebuildLinkResponse.FromString,
+                _registered_method=True)
         self.ResolveLink = channel.unary_unary(
                 '/shortener.link.v1.LinkService/ResolveLink',
                 request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.ResolveLinkRequest.SerializeToString,
@@ -130,6 +135,13 @@ class LinkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RebuildLink(self, request, context):
+        """Repairs a link's projection in the table from its event rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveLink(self, request, context):
         """Where a code leads; for gateways that do not find it in Redis.
         """
@@ -174,6 +186,11 @@ def add_LinkServiceServicer_to_server(servicer, server):
                     servicer.GetLinkAt,
                     request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtRequest.FromString,
                     response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtResponse.SerializeToString,
+            ),
+            'RebuildLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebuildLink,
+                    request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RebuildLinkRequest.FromString,
+                    response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.RebuildLinkResponse.SerializeToString,
             ),
             'ResolveLink': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveLink,
@@ -371,6 +388,33 @@ class LinkService:
             '/shortener.link.v1.LinkService/GetLinkAt',
             shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtRequest.SerializeToString,
             shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkAtResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.link.v1.LinkService/RebuildLink',
+            shortener_dot_link_dot_v1_dot_link__service__pb2.RebuildLinkRequest.SerializeToString,
+            shortener_dot_link_dot_v1_dot_link__service__pb2.RebuildLinkResponse.FromString,
             options,
             channel_credentials,
             insecure,

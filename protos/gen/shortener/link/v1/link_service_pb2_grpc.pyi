@@ -47,6 +47,8 @@ class LinkServiceStub:
     """The history of a link."""
     GetLinkAt: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkAtRequest, _link_service_pb2.GetLinkAtResponse]
     """A link as it was at a time."""
+    RebuildLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.RebuildLinkRequest, _link_service_pb2.RebuildLinkResponse]
+    """Repairs a link's projection in the table from its event rows."""
     ResolveLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.ResolveLinkRequest, _link_service_pb2.ResolveLinkResponse]
     """Where a code leads; for gateways that do not find it in Redis."""
 
@@ -69,6 +71,8 @@ class LinkServiceAsyncStub(LinkServiceStub):
     """The history of a link."""
     GetLinkAt: _aio.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkAtRequest, _link_service_pb2.GetLinkAtResponse]  # type: ignore[assignment]
     """A link as it was at a time."""
+    RebuildLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.RebuildLinkRequest, _link_service_pb2.RebuildLinkResponse]  # type: ignore[assignment]
+    """Repairs a link's projection in the table from its event rows."""
     ResolveLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.ResolveLinkRequest, _link_service_pb2.ResolveLinkResponse]  # type: ignore[assignment]
     """Where a code leads; for gateways that do not find it in Redis."""
 
@@ -130,6 +134,14 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_link_service_pb2.GetLinkAtResponse, _abc.Awaitable[_link_service_pb2.GetLinkAtResponse]]:
         """A link as it was at a time."""
+
+    @_abc_1.abstractmethod
+    def RebuildLink(
+        self,
+        request: _link_service_pb2.RebuildLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_service_pb2.RebuildLinkResponse, _abc.Awaitable[_link_service_pb2.RebuildLinkResponse]]:
+        """Repairs a link's projection in the table from its event rows."""
 
     @_abc_1.abstractmethod
     def ResolveLink(
