@@ -220,12 +220,12 @@ async def _serve(server: Component, stop: asyncio.Event) -> None:
 
 
 def _services(links: FakeLinkService) -> list[Service]:
-    link_methods = ("CreateLink", "GetLink", "DeleteLink", "ResolveLink")
+    link_service = link_pb.DESCRIPTOR.services_by_name["LinkService"]
     return [
         Service(
-            link_pb.DESCRIPTOR.services_by_name["LinkService"],
+            link_service,
             partial(add_LinkServiceServicer_to_server, links),
-            dict.fromkeys(link_methods, Access.MESH),
+            {method.name: Access.MESH for method in link_service.methods},
         ),
         Service(
             key_pb.DESCRIPTOR.services_by_name["KeyService"],
