@@ -14,6 +14,7 @@ from chassis.kafka.record import Message, Record, Rejected
 DETAIL_BYTES_MAX = 1024
 HOUR_MS = 3_600_000
 RESUME = "dlq_resume"  # the header by which a person lets a group go on [C5]
+CUT = "dlq_cut"  # the letter lacks its record's value and headers
 STORY = (  # the headers that a letter adds to its record's own
     "dlq_group", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp_ms", "dlq_reason", "dlq_detail",
     "dlq_attempts", "dlq_first_failed_at",
@@ -82,7 +83,7 @@ def cut_dead_letter_message(letter: DeadLetter, group: str) -> Message:
     """
     cut = replace(letter.record, key=letter.record.key[:DETAIL_BYTES_MAX], value=b"", headers=())
     message = dead_letter_message(replace(letter, record=cut), group)
-    return replace(message, headers=(*message.headers, ("dlq_cut", b"true")))
+    return replace(message, headers=(*message.headers, (CUT, b"true")))
 
 
 def resume_message(topic: str, group: str) -> Message:

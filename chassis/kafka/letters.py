@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from chassis.kafka.codec import REPLAY_FOR, REPLAY_LETTER, REPLAY_OF
-from chassis.kafka.dlq import HOUR_MS, RESUME, STORY
+from chassis.kafka.dlq import CUT, HOUR_MS, RESUME, STORY
 from chassis.kafka.record import Headers, Message, Position, Record, TopicPartition
 
 NOTE = "dlq_replay"
@@ -29,6 +29,7 @@ class Fate(Enum):
     WAITING = "waiting"
     CLAIMED = "claimed"  # a call began to replay it, and did not say how that ended
     REPLAYED = "replayed"
+    CUT = "cut"  # too large to be buried whole: the record itself is only where the story says, and is not replayed
     COPY = "copy"  # the same record was buried twice by the same group; the first letter counts
 
 
@@ -217,7 +218,9 @@ def _with_fates(
         place = (letter.record.topic_partition, letter.record.offset)
         origin = (letter.group, letter.topic, letter.partition, letter.offset, letter.timestamp_ms)
         fate = Fate.WAITING
-        if origin in seen:
+        if letter.record.header(CUT) is not None:
+            fate = Fate.CUT
+        elif origin in seen:
             fate = Fate.COPY
         elif place in sent:
             fate = Fate.REPLAYED

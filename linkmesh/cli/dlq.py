@@ -51,7 +51,7 @@ def list_(
     wanted = _selection(None, group, reason, code, since, until)
     contents = _read(state)
     matching = [letter for letter in contents.letters if wanted.picks(letter)]
-    shown = [letter for letter in matching if everything or letter.fate in (Fate.WAITING, Fate.CLAIMED)]
+    shown = [letter for letter in matching if everything or letter.fate in (Fate.WAITING, Fate.CLAIMED, Fate.CUT)]
     summary = text.summary(contents, matching, now_ms=_now_ms())
     result = {"letters": [text.brief(letter) for letter in shown[-limit:]], "matching": len(shown), **summary}
     show(result, lambda: text.listing(shown, limit, summary), as_json=as_json)
@@ -94,6 +94,8 @@ def replay(
     letters = [letter for letter in contents.letters if wanted.picks(letter)]
     if left := sum(meant.picks(letter) for letter in contents.letters) - len(letters):
         note(f"{left} of {ANALYTICS_EVENTS.groups[0]} are left alone: it would take a replayed click for a repeat")
+    if cut := sum(replace(wanted, fates=frozenset({Fate.CUT})).picks(letter) for letter in contents.letters):
+        note(f"{cut} are left alone: too large to be buried whole, their records are only in the topic they came from")
     if dry_run:
         result: dict[str, object] = {"dry_run": True, "letters": [text.brief(letter) for letter in letters]}
         show(result, lambda: text.table_of(letters, f"{len(letters)} would be replayed"), as_json=as_json)

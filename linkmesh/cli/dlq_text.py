@@ -150,7 +150,7 @@ def purged(plan: "Purge", what: str) -> str:
     """Return what a purge does, did or would do."""
     from chassis.kafka.letters import Fate
 
-    waiting = sum(letter.fate in (Fate.WAITING, Fate.CLAIMED) for letter in plan.letters)
+    waiting = sum(letter.fate in (Fate.WAITING, Fate.CLAIMED, Fate.CUT) for letter in plan.letters)
     sentence = f"{len(plan.letters)} dead letters {what}, {waiting} of them never replayed"
     return f"{sentence}; {len(plan.kept)} stay, because they stand behind others that do" if plan.kept else sentence
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.kafka.dead_letter_counts import Severity, last_hour, per_hour, severity
-from chassis.kafka.dlq import DeadLetter, dead_letter_message, resume_message
+from chassis.kafka.dlq import DeadLetter, cut_dead_letter_message, dead_letter_message, resume_message
 from chassis.kafka.letters import (
     Contents,
     Fate,
@@ -122,6 +122,18 @@ def test_notes_decide_the_fate() -> None:
     assert fates(after) == [waiting, replayed, waiting, claimed, waiting]
     assert [sorted(claim.offsets) for claim in after.open_claims] == [[3]]
     assert after.sent == {(DLQ, 1)}
+
+
+@pytest.mark.rule("C1", "B1")
+def test_a_letter_without_its_value_is_never_waiting_to_be_replayed() -> None:
+    """Replayed empty, it would be another record under the same key: a false leaf, and a second dead letter."""
+    shelf = Shelf()
+    failed = Record("t", 3, 17, 1017, b"k", b"value", HEADERS)
+    letter = DeadLetter(failed, Rejected("too_large", "why"), 1, 1_700_000_000_000)
+    shelf.add(cut_dead_letter_message(letter, "g"))
+    shelf.bury("k", 18)
+
+    assert fates(shelf.contents()) == [Fate.CUT, Fate.WAITING]
 
 
 def test_a_record_that_was_buried_twice_is_one_letter() -> None:
