@@ -6,6 +6,7 @@ Every call has a deadline. What the gateway refuses is raised as `Problem`, with
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import httpx
 
@@ -53,34 +54,36 @@ class Client:
 
     def get_link(self, code: str, *, at: str = "") -> Json:
         """Return a link; as it was at a time (RFC 3339) if one is given."""
-        return self._call("GET", f"/api/links/{code}", query={"at": at} if at else {})
+        return self._call("GET", f"/api/links/{_segment(code)}", query={"at": at} if at else {})
 
     def update_link(
         self, code: str, changes: Mapping[str, object], *, if_version: int = 0, idempotency_key: str = ""
     ) -> Json:
         """Change these fields (None empties) and return the link; only at `if_version` if one is given (else 412)."""
         headers = _preconditions(if_version, idempotency_key)
-        return self._call("PATCH", f"/api/links/{code}", body=changes, headers=headers)
+        return self._call("PATCH", f"/api/links/{_segment(code)}", body=changes, headers=headers)
 
     def restore_link(self, code: str, *, if_version: int = 0, idempotency_key: str = "") -> Json:
         """Bring a deleted link back and return it; one that is not deleted stays as it is."""
-        return self._call("POST", f"/api/links/{code}:restore", headers=_preconditions(if_version, idempotency_key))
+        return self._call(
+            "POST", f"/api/links/{_segment(code)}:restore", headers=_preconditions(if_version, idempotency_key)
+        )
 
     def rebuild_link(self, code: str) -> Json:
         """Repair a link's row from its events; return the link and what was changed."""
-        return self._call("POST", f"/api/links/{code}:rebuild")
+        return self._call("POST", f"/api/links/{_segment(code)}:rebuild")
 
     def link_events(self, code: str, **query: str) -> Json:
         """Return a page of a link's history, newest last (`page_size`, `page_token`)."""
-        return self._call("GET", f"/api/links/{code}/events", query=query)
+        return self._call("GET", f"/api/links/{_segment(code)}/events", query=query)
 
     def delete_link(self, code: str) -> None:
         """Delete a link; its code answers 410 from now on."""
-        self._call("DELETE", f"/api/links/{code}")
+        self._call("DELETE", f"/api/links/{_segment(code)}")
 
     def stats(self, code: str, **query: str) -> Json:
         """Return a link's counts; `query` as in the contract (`from`, `to`, `granularity`)."""
-        return self._call("GET", f"/api/links/{code}/stats", query=query)
+        return self._call("GET", f"/api/links/{_segment(code)}/stats", query=query)
 
     def create_key(self, scopes: list[str]) -> Json:
         """Make another key for the account (no scopes: with those of the key in use); the answer shows it this once."""
@@ -101,7 +104,7 @@ class Client:
     def visit(self, code: str) -> tuple[int, str]:
         """Follow a short link by one step: return status and target (empty when it does not redirect)."""
         try:
-            answer = self._http.get(f"/{code}")
+            answer = self._http.get(f"/{_segment(code)}")
         except httpx.HTTPError as error:
             raise Unreachable(f"the gateway does not answer: {error}") from error
         return answer.status_code, answer.headers.get("location", "")
@@ -123,6 +126,11 @@ class Client:
         if not answer.is_success:
             raise _problem(answer)
         return _object(answer)
+
+
+def _segment(text: str) -> str:
+    """What a person typed as one segment of a path, whatever is in it."""
+    return quote(text, safe="")
 
 
 def _preconditions(if_version: int, idempotency_key: str) -> dict[str, str]:
