@@ -126,17 +126,22 @@ def test_a_leader_that_is_killed_loses_nothing_and_is_succeeded(
 
     async def main() -> None:
         relays = {name: RelayProcess(valkey_fresh.url, broker.bootstrap, name) for name in ("a", "b", "c")}
-        for relay in relays.values():
-            await relay.start()
-        async with writing(valkey_fresh, "kill-") as writer:
-            for _ in range(2):
-                leader = await leader_of(valkey_fresh, relays)
+        every = list(relays.values())
+        try:
+            for relay in relays.values():
+                await relay.start()
+            async with writing(valkey_fresh, "kill-") as writer:
+                for _ in range(2):
+                    leader = await leader_of(valkey_fresh, relays)
+                    await written(writer, writer.count + 500)
+                    assert await relays.pop(leader).end(signal.SIGKILL) == -signal.SIGKILL
+                await leader_of(valkey_fresh, relays)
                 await written(writer, writer.count + 500)
-                assert await relays.pop(leader).end(signal.SIGKILL) == -signal.SIGKILL
-            await leader_of(valkey_fresh, relays)
-            await written(writer, writer.count + 500)
-        await drained(valkey_fresh)
-        codes = [await relay.end(signal.SIGTERM) for relay in relays.values()]
+            await drained(valkey_fresh)
+            codes = [await relay.end(signal.SIGTERM) for relay in relays.values()]
+        finally:
+            for relay in every:
+                await relay.end(signal.SIGKILL)  # a test that fails leaves no process behind
 
         assert codes == [0]
         found = await arrivals(broker, "kill-")

@@ -71,8 +71,9 @@ class RelayProcess:
         )
 
     async def end(self, number: signal.Signals) -> int:
-        """Sends a signal and waits for the end; returns the exit code."""
-        assert self._process is not None
+        """Sends a signal, unless it has ended or never ran, and waits for the end; returns the exit code."""
+        if self._process is None:
+            return 0
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
         async with asyncio.timeout(20):
