@@ -114,7 +114,7 @@ def test_kill_9_leaves_exactly_one_leaf_for_each_record(deployment: Deployment, 
     """Killed again and again while records come in, the logs end with one leaf per record, in order, one tree each."""
     audit = AuditProcess(deployment, AUDIT_BATCH_RECORDS_MAX="40")  # many small batches: more places to be killed at
     processes.append(audit)
-    total, kills = 4_000, 6
+    total, kills = 1_800, 6
     events = [event_of(make_link(f"link-{number}", user_id=f"user-{number % 37}")) for number in range(total)]
 
     async def check() -> None:
