@@ -42,6 +42,7 @@ class Link:
     redirect_status: int = 302
     title: str = ""
     tags: tuple[str, ...] = ()
+    restores_to: LinkState = LinkState.ACTIVE  # while it is deleted: the state that a restore brings back
 
     @property
     def key(self) -> LinkKey:

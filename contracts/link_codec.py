@@ -77,6 +77,7 @@ def link_to_message(link: Link) -> link_pb2.Link:
         title=link.title,
         tags=link.tags,
         event_id=link.event_id,
+        restores_to=_STATES[link.restores_to] if link.restores_to is not LinkState.ACTIVE else None,
     )
     for field in ("deleted_at", "expires_at", "starts_at"):
         value: datetime | None = getattr(link, field)
@@ -111,6 +112,7 @@ def link_from_message(message: link_pb2.Link) -> Link:
         redirect_status=message.redirect_status or 302,
         title=message.title,
         tags=tuple(message.tags),
+        restores_to=_STATE_OF.get(message.restores_to, LinkState.ACTIVE),
     )
 
 

@@ -60,6 +60,7 @@ def link_to_row(link: Link) -> WritableRow:
         "redirect_status": {"N": str(link.redirect_status)},
         "title": _text(link.title),
         "tags": {"L": [{"S": tag} for tag in link.tags]},
+        "restores_to": _text("" if link.restores_to is LinkState.ACTIVE else link.restores_to.value),
     }
     for name in _TIMES:
         value: datetime | None = getattr(link, name)
@@ -92,6 +93,7 @@ def link_from_row(row: Row) -> Link | None:
             redirect_status=int(row["redirect_status"]["N"]),
             title=row.get("title", {}).get("S", ""),
             tags=tuple(tag["S"] for tag in row.get("tags", {}).get("L", ())),
+            restores_to=LinkState(row.get("restores_to", {}).get("S", LinkState.ACTIVE.value)),
             created_at=created_at,
             updated_at=updated_at,
             deleted_at=times["deleted_at"],

@@ -90,11 +90,12 @@ def restore(current: Link, *, who: Who, if_version: int, now: datetime) -> LinkE
         return Stale(current.version)
     link = replace(
         current,
-        state=LinkState.ACTIVE,
+        state=current.restores_to,
         version=current.version + 1,
         event_id=who.event_id,
         updated_at=time_after(current, now),
         deleted_at=None,
+        restores_to=LinkState.ACTIVE,
     )
     changes = (
         FieldChange("state", json_text(current.state.value), json_text(link.state.value)),

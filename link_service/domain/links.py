@@ -148,6 +148,7 @@ def delete(current: Link, *, who: Who, if_version: int, now: datetime) -> LinkEv
         event_id=who.event_id,
         updated_at=at,
         deleted_at=at,
+        restores_to=current.state,  # a link that was taken down must not come back by a delete and a restore
     )
     changes = (
         FieldChange("state", json.dumps(current.state.value), json.dumps(LinkState.DELETED.value)),

@@ -50,6 +50,7 @@ links = st.builds(
     redirect_status=st.sampled_from([301, 302, 307, 308]),
     title=texts,
     tags=st.lists(texts, max_size=16).map(tuple),
+    restores_to=st.sampled_from(LinkState),
 )
 changes = st.lists(st.builds(FieldChange, texts, texts, texts), max_size=3).map(tuple)
 

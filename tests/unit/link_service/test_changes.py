@@ -181,6 +181,20 @@ def test_a_restore_brings_the_same_link_back() -> None:
     )
 
 
+def test_a_delete_and_a_restore_do_not_lift_a_block() -> None:
+    """What was taken down is taken down again when its owner brings it back; and no trace of the way stays."""
+    blocked = replace(LINK, state=LinkState.BLOCKED)
+    deleted = links.delete(blocked, who=ADA, if_version=0, now=NOW + HOUR)
+    assert isinstance(deleted, LinkEvent)
+    assert deleted.link.state is LinkState.DELETED
+
+    event = changes.restore(deleted.link, who=ADA, if_version=0, now=NOW + 2 * HOUR)
+
+    assert isinstance(event, LinkEvent)
+    assert event.link == replace(blocked, version=5, event_id=ADA.event_id, updated_at=NOW + 2 * HOUR)
+    assert event.changes[0] == FieldChange("state", '"deleted"', '"blocked"')
+
+
 @pytest.mark.rule("W3")
 @pytest.mark.parametrize("shift", [HOUR, timedelta(0), -HOUR], ids=["clock on", "clock stands", "clock went back"])
 def test_every_version_is_younger_than_the_one_before(shift: timedelta) -> None:

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cshortener/link/v1/link.proto\x12\x11shortener.link.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x03\n\x04Link\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x10\n\x08long_url\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x11\n\tis_custom\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12+\n\x05state\x18\x07 \x01(\x0e\x32\x1c.shortener.link.v1.LinkState\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndeleted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\r \x01(\x05\x12\r\n\x05title\x18\x0e \x01(\t\x12\x0c\n\x04tags\x18\x0f \x03(\t\x12\x10\n\x08\x65vent_id\x18\x10 \x01(\t*\x86\x01\n\tLinkState\x12\x1a\n\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11LINK_STATE_ACTIVE\x10\x01\x12\x16\n\x12LINK_STATE_DELETED\x10\x02\x12\x16\n\x12LINK_STATE_EXPIRED\x10\x03\x12\x16\n\x12LINK_STATE_BLOCKED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cshortener/link/v1/link.proto\x12\x11shortener.link.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x04\n\x04Link\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x10\n\x08long_url\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x11\n\tis_custom\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12+\n\x05state\x18\x07 \x01(\x0e\x32\x1c.shortener.link.v1.LinkState\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndeleted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\r \x01(\x05\x12\r\n\x05title\x18\x0e \x01(\t\x12\x0c\n\x04tags\x18\x0f \x03(\t\x12\x10\n\x08\x65vent_id\x18\x10 \x01(\t\x12\x31\n\x0brestores_to\x18\x11 \x01(\x0e\x32\x1c.shortener.link.v1.LinkState*\x86\x01\n\tLinkState\x12\x1a\n\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11LINK_STATE_ACTIVE\x10\x01\x12\x16\n\x12LINK_STATE_DELETED\x10\x02\x12\x16\n\x12LINK_STATE_EXPIRED\x10\x03\x12\x16\n\x12LINK_STATE_BLOCKED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortener.link.v1.link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LINKSTATE']._serialized_start=557
-  _globals['_LINKSTATE']._serialized_end=691
+  _globals['_LINKSTATE']._serialized_start=608
+  _globals['_LINKSTATE']._serialized_end=742
   _globals['_LINK']._serialized_start=85
-  _globals['_LINK']._serialized_end=554
+  _globals['_LINK']._serialized_end=605
 # @@protoc_insertion_point(module_scope)

@@ -74,6 +74,7 @@ class Link(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    RESTORES_TO_FIELD_NUMBER: _builtins.int
     short_code: _builtins.str
     """The code on its domain; unique together with domain; case-sensitive."""
     domain: _builtins.str
@@ -94,6 +95,8 @@ class Link(_message.Message):
     """Text for the owner's eyes, at most 200 characters."""
     event_id: _builtins.str
     """UUIDv7 of the event that made this version."""
+    restores_to: Global___LinkState.ValueType
+    """While it is deleted: the state that a restore brings back; not set: LINK_STATE_ACTIVE."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When version 1 was decided."""
@@ -137,10 +140,11 @@ class Link(_message.Message):
         title: _builtins.str = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         event_id: _builtins.str = ...,
+        restores_to: Global___LinkState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deleted_at", b"deleted_at", "expires_at", b"expires_at", "starts_at", b"starts_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deleted_at", b"deleted_at", "domain", b"domain", "event_id", b"event_id", "expires_at", b"expires_at", "is_custom", b"is_custom", "long_url", b"long_url", "redirect_status", b"redirect_status", "short_code", b"short_code", "starts_at", b"starts_at", "state", b"state", "tags", b"tags", "title", b"title", "updated_at", b"updated_at", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deleted_at", b"deleted_at", "domain", b"domain", "event_id", b"event_id", "expires_at", b"expires_at", "is_custom", b"is_custom", "long_url", b"long_url", "redirect_status", b"redirect_status", "restores_to", b"restores_to", "short_code", b"short_code", "starts_at", b"starts_at", "state", b"state", "tags", b"tags", "title", b"title", "updated_at", b"updated_at", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
