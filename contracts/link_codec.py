@@ -77,8 +77,9 @@ def link_to_message(link: Link) -> link_pb2.Link:
         title=link.title,
         tags=link.tags,
         event_id=link.event_id,
-        restores_to=_STATES[link.restores_to] if link.restores_to is not LinkState.ACTIVE else None,
     )
+    if link.restores_to is not LinkState.ACTIVE:
+        message.restores_to = _STATES[link.restores_to]
     for field in ("deleted_at", "expires_at", "starts_at"):
         value: datetime | None = getattr(link, field)
         if value is not None:
@@ -93,7 +94,8 @@ def link_from_message(message: link_pb2.Link) -> Link:
         UndecodableError: code, version or state is missing or unknown.
     """
     state = _STATE_OF.get(message.state)
-    if not message.short_code or message.version < 1 or state is None:
+    restores_to = _STATE_OF.get(message.restores_to or link_pb2.LINK_STATE_ACTIVE)
+    if not message.short_code or message.version < 1 or state is None or restores_to is None:
         raise UndecodableError("a link needs a code, a version and a known state")
     return Link(
         short_code=message.short_code,
@@ -112,7 +114,7 @@ def link_from_message(message: link_pb2.Link) -> Link:
         redirect_status=message.redirect_status or 302,
         title=message.title,
         tags=tuple(message.tags),
-        restores_to=_STATE_OF.get(message.restores_to, LinkState.ACTIVE),
+        restores_to=restores_to,
     )
 
 
