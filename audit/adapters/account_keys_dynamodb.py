@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from audit.domain.leaf import ACCOUNT_KEY_BYTES, KeyKind, KeyOwner
-from chassis.dynamodb import dynamodb_errors
+from chassis.dynamodb import Item, batch_get, dynamodb_errors
 from chassis.errors import Unavailable
 from contracts.link import UserId
 from contracts.tables import AUDIT, KEY, account_pk, audit_log_pk
@@ -14,7 +14,6 @@ from contracts.tables import AUDIT, KEY, account_pk, audit_log_pk
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
-_READ_MAX = 100  # BatchGetItem takes no more
 _WRITE_MAX = 25  # BatchExecuteStatement takes no more
 _CACHED_MAX = 10_000  # 1 MB
 _DUPLICATE = ("DuplicateItem", "DuplicateItemException")  # the service says the first, an engine the second
@@ -45,24 +44,10 @@ class DynamoDBAccountKeys:
         return keys
 
     async def _read(self, owners: Sequence[KeyOwner]) -> dict[KeyOwner, bytes]:
-        found: dict[KeyOwner, bytes] = {}
-        for at in range(0, len(owners), _READ_MAX):
-            by_pk = {_pk(owner): owner for owner in owners[at : at + _READ_MAX]}
-            with dynamodb_errors():
-                async with asyncio.timeout(self._timeout_s):
-                    answer = await self._client.batch_get_item(
-                        RequestItems={
-                            AUDIT.name: {
-                                "Keys": [{"pk": {"S": pk}, "sk": {"S": KEY}} for pk in by_pk],
-                                "ConsistentRead": True,
-                            }
-                        }
-                    )
-            if answer.get("UnprocessedKeys"):
-                raise Unavailable("unavailable", "The database throttles.", retry_after_s=1)
-            for item in answer["Responses"].get(AUDIT.name, ()):
-                found[by_pk[item["pk"]["S"]]] = bytes(item["key"]["B"])
-        return found
+        by_pk = {_pk(owner): owner for owner in owners}
+        keys: list[Item] = [{"pk": {"S": pk}, "sk": {"S": KEY}} for pk in by_pk]
+        items = await batch_get(self._client, AUDIT.name, keys, timeout_s=self._timeout_s)
+        return {by_pk[item["pk"]["S"]]: bytes(item["key"]["B"]) for item in items}
 
     async def _insert(self, owners: Sequence[KeyOwner]) -> None:
         with dynamodb_errors():

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from chassis.dynamodb import dynamodb_errors
-from chassis.errors import Unavailable
+from chassis.dynamodb import Item, batch_get, dynamodb_errors
 from contracts.link import UserId
 from contracts.tables import WEBHOOKS, endpoints_pk
 from webhook.domain.endpoints import Account, Endpoint, EndpointId
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.type_defs import AttributeValueTypeDef, UniversalAttributeValueTypeDef
 
 _SK = "ENDPOINTS"
-_READS_MAX = 100  # of one BatchGetItem
 
 
 class DynamoDBEndpointStore:
@@ -29,21 +27,10 @@ class DynamoDBEndpointStore:
         self._timeout_s = timeout_s
 
     async def of_accounts(self, user_ids: Collection[UserId]) -> Mapping[UserId, Account]:
-        """The accounts' endpoints, read consistently, in one call."""
-        wanted = list(dict.fromkeys(user_ids))
-        assert len(wanted) <= _READS_MAX
-        accounts = {user_id: Account(user_id) for user_id in wanted}
-        if not wanted:
-            return accounts
-        keys = [{"pk": {"S": endpoints_pk(user_id)}, "sk": {"S": _SK}} for user_id in wanted]
-        with dynamodb_errors():
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._client.batch_get_item(
-                    RequestItems={WEBHOOKS.name: {"Keys": keys, "ConsistentRead": True}}
-                )
-        if response.get("UnprocessedKeys"):
-            raise Unavailable("unavailable", "The database throttles reads.", retry_after_s=1)
-        for row in response["Responses"].get(WEBHOOKS.name, []):
+        """The accounts' endpoints, read consistently."""
+        accounts = {user_id: Account(user_id) for user_id in user_ids}
+        keys: list[Item] = [{"pk": {"S": endpoints_pk(user_id)}, "sk": {"S": _SK}} for user_id in accounts]
+        for row in await batch_get(self._client, WEBHOOKS.name, keys, timeout_s=self._timeout_s):
             account = _account(row)
             accounts[account.user_id] = account
         return accounts

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from chassis.dynamodb import dynamodb_errors
+from chassis.dynamodb import batch_get, dynamodb_errors
 from chassis.errors import Unavailable
 from contracts.link import Link
 from contracts.link_rows import WritableRow, event_to_row, link_to_row, row_key
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 _STATEMENTS_MAX = 25  # of one BatchExecuteStatement
-_READS_MAX = 100  # of one BatchGetItem
 _KEY = frozenset({"pk", "sk"})
 
 
@@ -41,7 +40,7 @@ class DynamoDBLinkTable:
     async def stored_event_ids(self, events: Sequence[StoredEvent]) -> list[str | None]:
         """The event ids of these events' rows; None where there is no row."""
         keys = [row_key(item.event.link.key, event_sk(item.event.version)) for item in events]
-        rows = await self._read(keys, "pk, sk, event_id")
+        rows = await self._read(keys, ("pk", "sk", "event_id"))
         return [row["event_id"]["S"] if (row := rows.get(_name(key))) else None for key in keys]
 
     async def insert_links(self, links: Sequence[Link]) -> list[Result]:
@@ -55,7 +54,7 @@ class DynamoDBLinkTable:
     async def read_links(self, links: Sequence[Link]) -> list[Result]:
         """Whether there are projections."""
         keys = [row_key(link.key) for link in links]
-        rows = await self._read(keys, "pk, sk")
+        rows = await self._read(keys, ("pk", "sk"))
         return [Result.EXISTS if _name(key) in rows else Result.ABSENT for key in keys]
 
     async def _execute(self, statements: Sequence["Statement"]) -> list[Result]:
@@ -76,22 +75,12 @@ class DynamoDBLinkTable:
                 response = await self._client.batch_execute_statement(Statements=statements)
         return [_result(answer) for answer in response["Responses"]]
 
-    async def _read(self, keys: Sequence[WritableRow], attributes: str) -> dict[tuple[str, str], "WritableRow"]:
+    async def _read(
+        self, keys: Sequence[WritableRow], attributes: Sequence[str]
+    ) -> dict[tuple[str, str], "WritableRow"]:
         """The rows that exist, by key; every key is answered or the call fails."""
-        rows: dict[tuple[str, str], WritableRow] = {}
-        for part in _parts(keys, _READS_MAX):
-            with dynamodb_errors():
-                async with asyncio.timeout(self._timeout_s):
-                    response = await self._client.batch_get_item(
-                        RequestItems={
-                            LINKS.name: {"Keys": part, "ConsistentRead": True, "ProjectionExpression": attributes}
-                        }
-                    )
-            if response.get("UnprocessedKeys"):
-                raise Unavailable("unavailable", "The database throttles reads.", retry_after_s=1)
-            for row in response["Responses"].get(LINKS.name, []):
-                rows[row["pk"]["S"], row["sk"]["S"]] = dict(row)
-        return rows
+        rows = await batch_get(self._client, LINKS.name, keys, timeout_s=self._timeout_s, attributes=attributes)
+        return {_name(row): row for row in rows}
 
 
 def _insert(row: WritableRow) -> "Statement":
