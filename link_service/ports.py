@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NewType, Protocol
 
 from chassis.auth import Plan
+from chassis.errors import Unavailable
 from contracts.cache import LEASE_MS, LeaseToken, Mutation
 from contracts.link import EventId, Link, LinkEvent, LinkKey, UserId
 from contracts.link_rows import Reservation
@@ -172,6 +173,14 @@ class Full:
     what: str
 
 
+class Restoring(Unavailable):
+    """Redis was restarted or replaced, and what it may have forgotten is being put back: nothing was done, and nothing
+    is known of the link [R8]."""
+
+    def __init__(self) -> None:
+        super().__init__("unavailable", "Redis is being restored.", retry_after_s=1)
+
+
 Verdict = Done | Late | Conflict | LeaseNeeded | Full
 
 
@@ -203,6 +212,7 @@ class LinkCache(Protocol):
             (get, lease, release, fill, seen, now) take at most 50 ms, `mutate` and `remember` 500 ms, and after a
             timeout nobody waits again for 1 s [R7]. Of `mutate`, reason `outcome_unknown`: it was sent, and may have
             been or may yet be applied.
+        Restoring: `mutate` and `lease`, while Redis may have forgotten; nothing was done.
     """
 
     async def get(self, key: LinkKey) -> Link | None:
