@@ -1,21 +1,25 @@
-"""What the processes leave for each other in Redis: names, values, and the calls of the Function library `linkmesh_v1`.
+"""What the processes leave for each other in Redis: names, values, and the calls of the Function library `linkmesh_v2`.
 
 Pure: it builds the arguments of a call and reads its reply; adapters do the I/O. What each Function does and why stands
-in linkmesh_v1.lua and in docs/PROTOCOLS.md (R, O). All keys of one link carry the same slot tag, so that one Function
+in linkmesh_v2.lua and in docs/PROTOCOLS.md (R, O). All keys of one link carry the same slot tag, so that one Function
 call may touch them all.
 
 Calls, `FCALL <name> <number of keys> <keys> <arguments>`; every reply is an array whose first element is a word:
 
 | function            | keys                     | reply                                                              |
 |---------------------|--------------------------|--------------------------------------------------------------------|
-| linkmesh_v1_mutate  | url, lease, seen, outbox | APPLIED; REPEATED value; LATE; CONFLICT; LEASE_NEEDED; FULL what   |
-| linkmesh_v1_lease   | url, lease               | PRESENT value; GRANTED; HELD                                       |
-| linkmesh_v1_release | lease                    | RELEASED; NOTHING                                                  |
-| linkmesh_v1_fill    | url, lease               | STORED; PRESENT value; ABSENT (not stored)                         |
-| linkmesh_v1_persisted | url, lease             | EXPIRING; REPAIRED; NEWER; OTHER; ABSENT                           |
-| linkmesh_v1_restore | url, lease               | STORED; NOTHING                                                    |
-| linkmesh_v1_lead    | relay:leader             | LEADING; FOLLOWING                                                 |
-| linkmesh_v1_resign  | relay:leader             | RESIGNED; NOTHING                                                  |
+| linkmesh_v2_mutate  | url, lease, seen, outbox | APPLIED; REPEATED value; LATE; CONFLICT; LEASE_NEEDED; FULL what;  |
+|                     |                          | OTHER_RUN                                                          |
+| linkmesh_v2_lease   | url, lease               | PRESENT value; GRANTED; HELD; OTHER_RUN                            |
+| linkmesh_v2_release | lease                    | RELEASED; NOTHING                                                  |
+| linkmesh_v2_fill    | url, lease               | STORED; PRESENT value; ABSENT (not stored)                         |
+| linkmesh_v2_persisted | url, lease             | EXPIRING; REPAIRED; NEWER; OTHER; ABSENT                           |
+| linkmesh_v2_restore | url, lease, restored     | STORED; NOTHING; OVER                                              |
+| linkmesh_v2_standing | restored                | RESTORED run_id; CHANGED run_id                                    |
+| linkmesh_v2_restored | restored                | RESTORED; OVER                                                     |
+| linkmesh_v2_lead    | relay:leader             | LEADING; FOLLOWING                                                 |
+| linkmesh_v2_resign  | relay:leader             | RESIGNED; NOTHING                                                  |
+| linkmesh_v2_set_aside | outbox-aside           | KEPT                                                               |
 """
 
 from collections.abc import Sequence
@@ -40,8 +44,8 @@ from contracts.link_codec import (
 from shortener.store.v1.cache_entry_pb2 import CacheEntry
 from shortener.store.v1.cache_entry_pb2 import OutboxEntry as OutboxMessage
 
-LIBRARY = "linkmesh_v1"
-LIBRARY_FILE = "linkmesh_v1.lua"  # in this package
+LIBRARY = "linkmesh_v2"
+LIBRARY_FILE = "linkmesh_v2.lua"  # in this package
 BUCKETS = 16  # slot tags; the outbox has a stream for each
 OUTBOX_FIELD = b"e"
 
@@ -52,6 +56,7 @@ SEEN_MS = 86_400_000  # how long the result of an event that a client may repeat
 
 IDS_HIGH = "ids:high"  # L5: the known mark of issued ids
 RELAY_LEADER = "relay:leader"
+OUTBOX_OF_MEMORY = 0.33  # share of maxmemory that the outbox may take when no budget is set [O3]; in the library, too
 URL_PREFIX = "url:"  # what gateways track
 
 LeaseToken = NewType("LeaseToken", bytes)  # random per call of lease
@@ -225,8 +230,9 @@ class Mutation:
     traceparent: str | None = None
 
 
-def mutate_call(mutation: Mutation, *, outbox_bytes_max: int) -> FunctionCall:
-    """R1. `outbox_bytes_max`: budget of all outbox streams together [O3]; 0: only memory limits it."""
+def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None = None) -> FunctionCall:
+    """R1. `outbox_bytes_max`: budget of all outbox streams together [O3]; 0: OUTBOX_OF_MEMORY of maxmemory.
+    `run_id`: the only run of Redis that may do it [R8]; None: whichever."""
     event = mutation.event
     key = event.link.key
     keys = (url_key(key), lease_key(key), seen_key(key, event.event_id), outbox_key(bucket_of(key)))
@@ -241,23 +247,25 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int) -> FunctionCall:
         outbox_bytes_max // BUCKETS,
         encode_entry(event.link),
         encode_outbox_entry(event, mutation.traceparent),
+        run_id or "",
     )
-    return FunctionCall("linkmesh_v1_mutate", keys, values)
+    return FunctionCall("linkmesh_v2_mutate", keys, values)
 
 
-def lease_call(key: LinkKey, token: LeaseToken, *, lease_ms: int = LEASE_MS) -> FunctionCall:
-    """R2."""
-    return FunctionCall("linkmesh_v1_lease", (url_key(key), lease_key(key)), (token, lease_ms))
+def lease_call(key: LinkKey, token: LeaseToken, *, lease_ms: int = LEASE_MS, run_id: str | None = None) -> FunctionCall:
+    """R2. `run_id`: as for mutate_call."""
+    return FunctionCall("linkmesh_v2_lease", (url_key(key), lease_key(key)), (token, lease_ms, run_id or ""))
 
 
 def release_call(key: LinkKey, token: LeaseToken) -> FunctionCall:
     """Gives a lease back before its time; as if it had expired."""
-    return FunctionCall("linkmesh_v1_release", (lease_key(key),), (token,))
+    return FunctionCall("linkmesh_v2_release", (lease_key(key),), (token,))
 
 
-def fill_call(token: LeaseToken, link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
-    """R3."""
-    return FunctionCall("linkmesh_v1_fill", _value_keys(link), (token, encode_entry(link), ttl_s * 1000))
+def fill_call(token: LeaseToken, link: Link, *, ttl_s: int = CACHE_TTL_S, run_id: str | None = None) -> FunctionCall:
+    """R3. `run_id`: as for mutate_call; another run stores nothing."""
+    values = (token, encode_entry(link), ttl_s * 1000, run_id or "")
+    return FunctionCall("linkmesh_v2_fill", value_keys(link), values)
 
 
 def persisted_call(link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
@@ -265,22 +273,22 @@ def persisted_call(link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
 
     Redis answers "Function not found" until link_service has loaded the library: a dependency that is away.
     """
-    return FunctionCall("linkmesh_v1_persisted", _value_keys(link), (encode_entry(link), ttl_s * 1000))
+    return FunctionCall("linkmesh_v2_persisted", value_keys(link), (encode_entry(link), ttl_s * 1000))
 
 
-def restore_call(link: Link) -> FunctionCall:
-    """R8: puts back what a failover may have lost, without expiry, if absent or older."""
-    return FunctionCall("linkmesh_v1_restore", _value_keys(link), (encode_entry(link),))
+def set_aside_call(bucket: int, data: bytes, at: str) -> FunctionCall:
+    """O1: keeps an outbox entry that cannot be read, from position `at`, for a person."""
+    return FunctionCall("linkmesh_v2_set_aside", (outbox_aside_key(bucket),), (data, at))
 
 
-def lead_call(candidate: str, *, lease_ms: int) -> FunctionCall:
-    """O1: takes or renews the relay's leader lease."""
-    return FunctionCall("linkmesh_v1_lead", (RELAY_LEADER,), (candidate, lease_ms))
+def lead_call(candidate: str, *, lease_ms: int, key: str = RELAY_LEADER) -> FunctionCall:
+    """O1: takes or renews the relay's leader lease, or another one."""
+    return FunctionCall("linkmesh_v2_lead", (key,), (candidate, lease_ms))
 
 
 def resign_call(candidate: str) -> FunctionCall:
     """Gives the leader lease back, if it is this candidate's."""
-    return FunctionCall("linkmesh_v1_resign", (RELAY_LEADER,), (candidate,))
+    return FunctionCall("linkmesh_v2_resign", (RELAY_LEADER,), (candidate,))
 
 
 def reply_of(reply: object) -> tuple[str, bytes]:
@@ -296,5 +304,6 @@ def reply_of(reply: object) -> tuple[str, bytes]:
     raise UndecodableError("not a reply of the function library")
 
 
-def _value_keys(link: Link) -> tuple[str, ...]:
+def value_keys(link: Link) -> tuple[str, ...]:
+    """What the calls about a stored value touch."""
     return (url_key(link.key), lease_key(link.key))

@@ -1,8 +1,8 @@
-#!lua name=linkmesh_v1
+#!lua name=linkmesh_v2
 
 -- Each change to a link in Redis, as one step. The rules R1 to R6, R8, O1 and O3 stand in docs/PROTOCOLS.md; keys, values
 -- and replies in contracts/cache.py. This text is never changed once it was released, and never loaded with REPLACE: a
--- changed body is linkmesh_v2, so that old and new processes run side by side.
+-- changed body is linkmesh_v3, so that old and new processes run side by side.
 --
 -- Every write goes through a key of KEYS, all under one slot tag. Functions that end in a refusal write nothing.
 
@@ -20,9 +20,12 @@ local CREATES_STOP_AT = 0.85
 local CHANGES_STOP_AT = 0.95
 -- O3: share of the outbox budget that creates may use; the rest is the reserve of updates and deletes
 local CREATES_OF_BUDGET = 0.90
+local OUTBOX_OF_MEMORY = 0.33 -- the budget that nobody has set: an event also has its link's value beside it
+local BUCKETS = 16
 
 local MEMORY_LOOK_MS = 100 -- INFO costs more than a whole mutation, and memory does not fill in a tenth of a second
-local memory = { at = 0, share = 0 }
+local memory = { at = 0, share = 0, limit = 0 }
+local run_id = nil -- of this server: what a library remembers is as old as the process
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -36,10 +39,20 @@ local function memory_share()
     local info = redis.call('INFO', 'memory')
     local used = tonumber(string.match(info, '\nused_memory:(%d+)') or string.match(info, 'used_memory:(%d+)'))
     local limit = tonumber(string.match(info, '\nmaxmemory:(%d+)') or '0')
+    memory.limit = limit
     memory.share = limit > 0 and used / limit or 0
     memory.at = now
   end
   return memory.share
+end
+
+-- R8: whether the caller means another run of this server than this one: then it must not judge on what is stored here,
+-- since that may be older than what was acknowledged. '' is a caller that does not ask.
+local function is_another_run(told)
+  if not run_id then
+    run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  end
+  return told ~= '' and told ~= run_id
 end
 
 -- The header and the bytes of a value; nil when there is none, or something that is no value: to write over it is right.
@@ -86,9 +99,10 @@ local function full(is_create, outbox_key, outbox_bytes_max)
   if memory_share() >= (is_create and CREATES_STOP_AT or CHANGES_STOP_AT) then
     return 'memory'
   end
-  if outbox_bytes_max > 0 then
+  local budget = outbox_bytes_max > 0 and outbox_bytes_max or math.floor(memory.limit * OUTBOX_OF_MEMORY / BUCKETS)
+  if budget > 0 then
     local bytes = redis.call('MEMORY', 'USAGE', outbox_key) or 0
-    if bytes >= outbox_bytes_max * (is_create and CREATES_OF_BUDGET or 1) then
+    if bytes >= budget * (is_create and CREATES_OF_BUDGET or 1) then
       return 'outbox'
     end
   end
@@ -100,7 +114,7 @@ local function mutate(keys, args)
   local url, lease, seen, outbox = keys[1], keys[2], keys[3], keys[4]
   local base_version, event_id, token = tonumber(args[1]), args[2], args[3]
   local generated, not_after_ms, remember = args[4] == '1', tonumber(args[5]), args[6] == '1'
-  local outbox_bytes_max, value, event = tonumber(args[7]), args[8], args[9]
+  local outbox_bytes_max, value, event, run = tonumber(args[7]), args[8], args[9], args[10]
   local is_create = base_version == 0
   local new = header_of(value)
   if new.version ~= base_version + 1 or new.event_id ~= event_id then
@@ -114,6 +128,9 @@ local function mutate(keys, args)
   local stored = read(url)
   if stored and stored.event_id == event_id then
     return { 'REPEATED', stored.value }
+  end
+  if is_another_run(run) then
+    return { 'OTHER_RUN' } -- before LATE, which would say that the event was never applied
   end
   if not_after_ms > 0 and now_ms() > not_after_ms then
     return { 'LATE' }
@@ -141,6 +158,9 @@ end
 
 -- R2. KEYS: url, lease. At the limit of memory nobody gets a lease: nothing could be written under it.
 local function lease(keys, args)
+  if is_another_run(args[3]) then
+    return { 'OTHER_RUN' }
+  end
   local stored = read(keys[1])
   if stored then
     return { 'PRESENT', stored.value }
@@ -166,7 +186,7 @@ local function fill(keys, args)
   if stored then
     return { 'PRESENT', stored.value }
   end
-  if not holds(keys[2], args[1]) then
+  if is_another_run(args[4]) or not holds(keys[2], args[1]) then
     return { 'ABSENT' }
   end
   if memory_share() < SHORTEST_FROM then
@@ -199,8 +219,12 @@ local function persisted(keys, args)
   return { 'EXPIRING' }
 end
 
--- R8. KEYS: url, lease.
+-- R8. KEYS: url, lease, restored. Only for this very run, and only until it is restored: what is put back late could be
+-- older than a change that was made, written to the tables and forgotten here meanwhile.
 local function restore(keys, args)
+  if is_another_run(args[2]) or redis.call('GET', keys[3]) == run_id then
+    return { 'OVER' }
+  end
   local told, stored = header_of(args[1]), read(keys[1])
   if stored and stored.version >= told.version then
     return { 'NOTHING' }
@@ -208,6 +232,21 @@ local function restore(keys, args)
   redis.call('SET', keys[1], told.value)
   redis.call('DEL', keys[2])
   return { 'STORED' }
+end
+
+-- R8: this server's run, and whether it is restored. KEYS: restored.
+local function standing(keys)
+  is_another_run('')
+  return { redis.call('GET', keys[1]) == run_id and 'RESTORED' or 'CHANGED', run_id }
+end
+
+-- R8: everything was put back into this run. KEYS: restored.
+local function restored(keys, args)
+  if is_another_run(args[1]) then
+    return { 'OVER' }
+  end
+  redis.call('SET', keys[1], args[1])
+  return { 'RESTORED' }
 end
 
 -- O1. KEYS: relay:leader.
@@ -228,14 +267,23 @@ local function resign(keys, args)
   return { 'NOTHING' }
 end
 
+-- O1: an entry that nobody can read stays for a person. KEYS: outbox-aside.
+local function set_aside(keys, args)
+  redis.call('XADD', keys[1], '*', 'e', args[1], 'at', args[2])
+  return { 'KEPT' }
+end
+
 -- allow-oom: at the limit these still must answer (a repeat its result, a present value), set expiries that free memory,
 -- and keep the relay going, which frees the most. What may not grow memory refuses by itself, above.
 local at_the_limit = { 'allow-oom' }
-redis.register_function({ function_name = 'linkmesh_v1_mutate', callback = mutate, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v1_lease', callback = lease, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v1_release', callback = release, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v1_fill', callback = fill, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v1_persisted', callback = persisted, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v1_lead', callback = lead, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v1_resign', callback = resign, flags = at_the_limit })
-redis.register_function('linkmesh_v1_restore', restore)
+redis.register_function({ function_name = 'linkmesh_v2_mutate', callback = mutate, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_lease', callback = lease, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_release', callback = release, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_fill', callback = fill, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_persisted', callback = persisted, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_lead', callback = lead, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_resign', callback = resign, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_restore', callback = restore, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_standing', callback = standing, flags = { 'no-writes' } })
+redis.register_function({ function_name = 'linkmesh_v2_restored', callback = restored, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_set_aside', callback = set_aside, flags = at_the_limit })

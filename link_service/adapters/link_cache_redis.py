@@ -27,7 +27,8 @@ from contracts.link import EventId, Link, LinkKey
 from contracts.link_codec import UndecodableError
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.redis_line import OUTCOME_UNKNOWN, UNAVAILABLE, RedisLine
-from link_service.ports import Conflict, Done, Full, Held, Late, Leased, LeaseNeeded, Present, Verdict
+from link_service.domain.cache_gate import CacheGate
+from link_service.ports import Conflict, Done, Full, Held, Late, Leased, LeaseNeeded, Present, Restoring, Verdict
 
 READ_TIMEOUT_S = 0.05  # a redirect waits for this; DynamoDB answers in less than the rest of its 300 ms
 MUTATE_TIMEOUT_S = 0.5  # a group commit of a busy disk fits in; a caller would not wait much longer
@@ -39,7 +40,8 @@ class RedisLinkCache:
     """The port LinkCache. Reads and mutations have a deadline and a breaker each, so give them a client each:
     one that is slow to sync its log still answers reads, and must not open the breaker of these.
 
-    `outbox_bytes_max`: budget of the outbox [O3]; 0: only Redis' memory limits it.
+    `outbox_bytes_max`: budget of the outbox [O3]; 0: a share of Redis' memory. `gate`: changes and look-ups pass only
+    for the run of Redis that it names [R8]; None: for any, which only suits tests.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class RedisLinkCache:
         read_timeout_s: float = READ_TIMEOUT_S,
         mutate_timeout_s: float = MUTATE_TIMEOUT_S,
         outbox_bytes_max: int = 0,
+        gate: CacheGate | None = None,
     ) -> None:
         self._reads = RedisLine(reads, clock=clock, timeout_s=read_timeout_s)
         self._mutations = RedisLine(mutations, clock=clock, timeout_s=mutate_timeout_s, unknown=OUTCOME_UNKNOWN)
         self._library = FunctionLibrary(mutations)
         self._outbox_bytes_max = outbox_bytes_max
+        self._gate = gate
 
     async def get(self, key: LinkKey) -> Link | None:
         """The link, perhaps a tombstone; None: absent or unreadable."""
@@ -63,7 +67,7 @@ class RedisLinkCache:
 
     async def mutate(self, mutation: Mutation) -> Verdict:
         """Value and event in one step [R1]."""
-        call = mutate_call(mutation, outbox_bytes_max=self._outbox_bytes_max)
+        call = mutate_call(mutation, outbox_bytes_max=self._outbox_bytes_max, run_id=self._run_id())
         word, value = await self._library.call(self._mutations, call)
         match word:
             case "APPLIED":
@@ -78,12 +82,15 @@ class RedisLinkCache:
                 return LeaseNeeded()
             case "FULL":
                 return Full(value.decode("ascii", "replace"))
+            case "OTHER_RUN":
+                raise Restoring
         raise UndecodableError(f"mutate does not answer {word!r}")
 
     async def lease(self, key: LinkKey, *, lease_ms: int = LEASE_MS) -> Present | Leased | Held:
         """The value, or the right to fill it in [R2]."""
         token = LeaseToken(secrets.token_bytes(_TOKEN_BYTES))
-        word, value = await self._library.call(self._reads, lease_call(key, token, lease_ms=lease_ms))
+        call = lease_call(key, token, lease_ms=lease_ms, run_id=self._run_id())
+        word, value = await self._library.call(self._reads, call)
         match word:
             case "PRESENT":
                 return Present(_readable(value))
@@ -91,6 +98,8 @@ class RedisLinkCache:
                 return Leased(token)
             case "HELD":
                 return Held()
+            case "OTHER_RUN":
+                raise Restoring
         raise UndecodableError(f"lease does not answer {word!r}")
 
     async def release(self, key: LinkKey, token: LeaseToken) -> None:
@@ -99,7 +108,8 @@ class RedisLinkCache:
 
     async def fill(self, token: LeaseToken, link: Link) -> Link:
         """Stores a link read under the lease if still absent; what is stored now [R3]."""
-        word, value = await self._library.call(self._reads, fill_call(token, link))
+        call = fill_call(token, link, run_id=self._run_id())
+        word, value = await self._library.call(self._reads, call)
         return _readable(value) if word == "PRESENT" else link
 
     async def persisted(self, link: Link) -> None:
@@ -122,6 +132,18 @@ class RedisLinkCache:
             case [bytes(seconds), bytes(microseconds)]:
                 return _EPOCH + timedelta(seconds=int(seconds), microseconds=int(microseconds))
         raise UndecodableError("TIME does not answer with two numbers")
+
+    def _run_id(self) -> str | None:
+        """The run of Redis that the next call is for; None: any.
+
+        Raises:
+            Restoring: there is none yet.
+        """
+        if self._gate is None:
+            return None
+        if self._gate.run_id is None:
+            raise Restoring
+        return self._gate.run_id
 
     async def _value_at(self, name: str) -> Link | None:
         try:

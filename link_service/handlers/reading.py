@@ -2,19 +2,21 @@
 
 import asyncio
 from dataclasses import dataclass
+from enum import Enum
 
 from chassis.clock import Clock
 from chassis.errors import Unavailable
-from chassis.task_room import TaskRoom
 from contracts.cache import LeaseToken
 from contracts.link import Link, LinkKey
-from contracts.link_rows import Reservation
+from contracts.link_codec import UndecodableError
 from link_service.handlers.metrics import RESOLVED
-from link_service.ports import Held, Leased, LinkCache, LinkTable, Present
+from link_service.handlers.table_reads import Flight, TableReads, landed
+from link_service.ports import Held, Leased, LinkCache, LinkTable, Present, Restoring
 
-READ_TIMEOUT_S = 2.0  # of one read of the table; callers have their own, shorter deadlines
 _HELD_POLL_S = 0.02  # a lease is held for the length of one consistent read, mostly
 _HELD_POLLS_MAX = 50
+_WARM_POLL_S = 0.1
+_WARM_POLLS_MAX = 35  # a little more than a lease lives whose holder died
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,48 +35,13 @@ class Resolved:
     unconfirmed: bool = False
 
 
-class TableReads:
-    """Consistent reads of the projection, one at a time per key.
+class Warmth(Enum):
+    """What a link's entry in Redis was found to be, or made; the value is the label of read_requests_total."""
 
-    A read that has been sent takes no new passengers, since it may be older than what they know; they share the next
-    one, which begins when it ends. So a code that everybody asks for costs one read at a time.
-    """
-
-    def __init__(self, table: LinkTable, room: TaskRoom) -> None:
-        self._table = table
-        self._room = room
-        self._sent: dict[LinkKey, asyncio.Future[Link | None]] = {}
-        self._next: dict[LinkKey, asyncio.Future[Link | None]] = {}
-
-    async def read(self, key: LinkKey) -> Link | None:
-        """The link as a read that begins now, or later, finds it; None: there is none, or only a reservation.
-
-        Raises:
-            Unavailable: the database is away, or did not answer within 2 s.
-        """
-        flight = self._next.get(key)
-        if flight is None:
-            flight = self._next[key] = self._room.start(self._read(key), timeout_s=3 * READ_TIMEOUT_S)
-            flight.add_done_callback(lambda done: self._forget(key, done))
-        await asyncio.wait([flight])  # unlike awaiting it, this leaves the flight alone when this caller gives up
-        return flight.result()
-
-    async def _read(self, key: LinkKey) -> Link | None:
-        before = self._sent.get(key)
-        if before is not None:
-            await asyncio.wait([before])
-        self._sent[key] = self._next.pop(key)
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                found = await self._table.read(key)
-        except TimeoutError as exc:
-            raise Unavailable("unavailable", "The database does not answer.", retry_after_s=1) from exc
-        return None if isinstance(found, Reservation) else found
-
-    def _forget(self, key: LinkKey, flight: "asyncio.Future[Link | None]") -> None:
-        for place in (self._sent, self._next):
-            if place.get(key) is flight:
-                del place[key]
+    WARM = "warm"  # there already
+    FILLED = "filled"
+    ABSENT = "absent"  # there is no such link
+    HELD = "held"  # somebody is making the link, or another reader is at it
 
 
 class Reader:
@@ -108,6 +75,8 @@ class Reader:
         """
         try:
             answer = await self._cache.lease(key)
+        except Restoring:
+            raise  # Redis is there, and has perhaps forgotten a delete that the table does not have yet [R8]
         except Unavailable as exc:
             raise _RedisAway(exc.reason, exc.message, retry_after_s=exc.retry_after_s) from exc
         match answer:
@@ -139,17 +108,50 @@ class Reader:
                     await self._clock.sleep(_HELD_POLL_S)
         raise Unavailable("unavailable", "The link is being changed by another request.", retry_after_s=1)
 
+    async def warm(self, key: LinkKey) -> Warmth:
+        """Sees to it that Redis has the link's entry, if there is such a link. Waits while another reader is at it.
+
+        Raises:
+            Unavailable: Redis or the table is away.
+            UndecodableError: the table's row is not one of ours.
+        """
+        for _ in range(_WARM_POLLS_MAX):
+            match await self._cache.lease(key):
+                case Present():
+                    return Warmth.WARM
+                case Leased(token):
+                    link = await self._fill(key, token, await self._read_leased(key, token))
+                    return Warmth.ABSENT if link is None else Warmth.FILLED
+                case Held():
+                    await self._clock.sleep(_WARM_POLL_S)
+        return Warmth.HELD
+
     async def give_back(self, key: LinkKey, base: Base) -> None:
         """Ends the lease of a base that changes nothing, with what was read, so that the next reader finds it."""
         if base.token is not None:
             await self._fill(key, base.token, base.link)
 
     async def _read_leased(self, key: LinkKey, token: LeaseToken) -> Link | None:
+        flight: Flight | None = None
         try:
-            return await self._reads.read(key)
-        except Unavailable:
+            flight = self._reads.board(key)
+            return await landed(flight)
+        except asyncio.CancelledError:
+            if flight is not None:  # the caller's time is over; its successor's answer is on the way
+                self._reads.go_on(self._keep(key, token, flight))
+            raise
+        except (Unavailable, UndecodableError):
             await self._release(key, token)
             raise
+
+    async def _keep(self, key: LinkKey, token: LeaseToken, flight: Flight) -> None:
+        """What the caller would have done with the flight's answer, had it waited."""
+        try:
+            link = await landed(flight)
+        except (Unavailable, UndecodableError):
+            await self._release(key, token)
+        else:
+            await self._fill(key, token, link)
 
     async def _fill(self, key: LinkKey, token: LeaseToken, link: Link | None) -> Link | None:
         if link is None:

@@ -11,8 +11,9 @@ from chassis.clock import SystemClock
 from chassis.errors import Unavailable
 from chassis.health import Readiness
 from chassis.redis import Redis, open_redis
-from contracts.cache import decode_outbox_entry, lease_key, reply_of, restore_call, url_key
+from contracts.cache import decode_outbox_entry, lease_key, reply_of, url_key
 from contracts.link import Link
+from contracts.restoring import restore_call
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.link_cache_redis import RedisLinkCache
 from link_service.adapters.outbox_redis import RedisOutbox
@@ -227,6 +228,7 @@ def test_an_entry_whose_link_cannot_be_read_is_neither_present_nor_absent(valkey
     asyncio.run(main())
 
 
+@pytest.mark.rule("R8")
 def test_restore_puts_back_what_is_absent_or_older_and_nothing_else(valkey_fresh: ValkeyEngine) -> None:
     """The library's part of the recovery after a failover: stored without expiry if absent or older, and the lease of a
     reader of the table ends with it."""
@@ -238,7 +240,9 @@ def test_restore_puts_back_what_is_absent_or_older_and_nothing_else(valkey_fresh
             second, third = next_of(first), next_of(next_of(first))
             assert isinstance(await cache.lease(first.key), Leased)
 
-            words = [reply_of(await restore(client, link))[0] for link in (second, first, second, third)]
+            run_id = (await client.info("server"))["run_id"]
+
+            words = [reply_of(await restore(client, link, run_id))[0] for link in (second, first, second, third)]
 
             assert words == ["STORED", "NOTHING", "NOTHING", "STORED"]
             assert await cache.get(first.key) == third
@@ -248,8 +252,8 @@ def test_restore_puts_back_what_is_absent_or_older_and_nothing_else(valkey_fresh
     asyncio.run(main())
 
 
-async def restore(client: Redis, link: Link) -> object:
-    return await client.fcall(*restore_call(link).arguments)  # type: ignore[arg-type]  # its stubs know str only
+async def restore(client: Redis, link: Link, run_id: str) -> object:
+    return await client.fcall(*restore_call(link, run_id).arguments)  # type: ignore[arg-type]  # its stubs know str only
 
 
 @pytest.mark.rule("R6")
@@ -300,13 +304,13 @@ def test_a_fit_redis_makes_the_process_ready_with_the_library_loaded_once(valkey
             assert await library.problem() is None
 
             await client.function_load(
-                "#!lua name=linkmesh_v1\nredis.register_function('linkmesh_v1_mutate', function() return 1 end)",
+                "#!lua name=linkmesh_v2\nredis.register_function('linkmesh_v2_mutate', function() return 1 end)",
                 replace=True,
             )
 
             problem = await library.problem()
             assert problem is not None
-            assert "linkmesh_v1" in problem
+            assert "linkmesh_v2" in problem
 
     asyncio.run(main())
 
