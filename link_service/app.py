@@ -85,6 +85,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             history=History(owners, table),
             rebuilding=Rebuilding(table, cache),
             owners=owners,
+            attempts=attempts,
             redirects=Reader(RedisLinkCache(reads=redirects, mutations=mutations, clock=clock), table_reads, clock),
         )
         accounts = DynamoDBAccounts(dynamodb)

@@ -132,12 +132,15 @@ class Intents(Protocol):
     """
 
     async def begin(self, user_id: UserId, idempotency_key: str, intent: Intent) -> Intent:
-        """Stores the intent if there is none; the one that is stored then. Safe to repeat."""
+        """Stores the intent if there is none; the one that is stored then. Safe to repeat: one carrier too many."""
         ...
 
     async def swap(self, user_id: UserId, idempotency_key: str, *, old: Intent, new: Intent) -> Intent | None:
         """Replaces exactly `old` by `new`; the one that is stored then, None if it has expired."""
         ...
+
+    Who is given an intent of its own request by `begin` or `swap` carries it, until it gives it up. Redis counts the
+    carriers; a carrier that dies, or whose answer was lost, stays counted, since it may yet apply the event [I3].
 
 
 # ---------------------------------------------------------------- links and outbox in Redis
@@ -150,6 +153,15 @@ class Done:
     link: Link
     repeated: bool = False
 
+
+    async def find(self, user_id: UserId, idempotency_key: str) -> Intent | None:
+        """The intent that is stored, without carrying it. Safe to repeat."""
+        ...
+
+    async def give_up(self, user_id: UserId, idempotency_key: str, intent: Intent) -> bool:
+        """A carrier of exactly this intent has not applied its event and never will; called once by each. Removes the
+        intent if that was the last carrier, and tells whether [I3]."""
+        ...
 
 @dataclass(frozen=True, slots=True)
 class Late:

@@ -1,13 +1,29 @@
 """From a request to the event that stands for it: a new one, or the one its idempotency key stands for already [I1]."""
 
+import contextlib
+import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from chassis.clock import Clock, uuid7
-from chassis.errors import InvalidArgument
-from contracts.link import EventId, LinkKey, UserId
+from chassis.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from contracts.link import EventId, Link, LinkKey, UserId
 from contracts.reasons import Reason
 from link_service.domain.intents import APPLY_WITHIN, Attempt, Intent
 from link_service.ports import Intents, LinkCache
+
+# A flow ends with one of these only before `mutate` or after a verdict of it that did nothing, and never repeats a call
+# whose outcome it does not know. Unavailable is not among them: it may hide an answer [I3].
+_REFUSALS = (Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +35,50 @@ class Repeatable:
     body_hash: str
 
 
+@dataclass(slots=True)
+class Carried:
+    """A request under way; `attempt` is the one that stands for it now."""
+
+    attempt: Attempt
+
+
 class Attempts:
-    """Opens attempts, and replaces those that came too late."""
+    """Opens attempts, replaces those that came too late, and frees the keys of those that were refused."""
 
     def __init__(self, cache: LinkCache, intents: Intents, clock: Clock) -> None:
         self._cache = cache
         self._intents = intents
         self._clock = clock
+
+    @contextlib.asynccontextmanager
+    async def carry(self, request: Repeatable, key: LinkKey) -> AsyncIterator[Carried]:
+        """The attempt of a request, see `open`. If the flow inside ends with a refusal and nobody else is at the same
+        request, its idempotency key is free again afterwards; a time-out or a cancellation keeps it [I3]."""
+        carried = Carried(await self.open(request, key))
+        try:
+            yield carried
+        except _REFUSALS:
+            await self._give_up(request, carried.attempt)
+            raise
+
+    async def answered(self, request: Repeatable) -> Link | None:
+        """What an earlier call under the request's idempotency key was answered, for a repeat that cannot be carried
+        out any more; None: there was none, or nothing came of it.
+
+        Raises:
+            InvalidArgument: the idempotency key came with another request before.
+            Unavailable: Redis is away; or an earlier call may still be under way.
+        """
+        if not request.idempotency_key:
+            return None
+        intent = await self._intents.find(request.user_id, request.idempotency_key)
+        if intent is None:
+            return None
+        _must_match(intent, request)
+        link = await self._cache.seen(intent.key, intent.event_id)
+        if link is None and await self._cache.now() <= intent.not_after:
+            raise Unavailable("unavailable", "An earlier request under this key is still under way.", retry_after_s=1)
+        return link
 
     async def open(self, request: Repeatable, key: LinkKey) -> Attempt:
         """The attempt of a request, on this link unless an earlier call under the idempotency key chose another.
@@ -38,10 +91,7 @@ class Attempts:
             return Attempt(event_id=self._event_id(), key=key)
         mine = await self._intent(request, key)
         stored = await self._intents.begin(request.user_id, request.idempotency_key, mine)
-        if stored.body_hash != request.body_hash:
-            raise InvalidArgument(
-                Reason.IDEMPOTENCY_KEY_REUSED.code, "This idempotency key was used with another request."
-            )
+        _must_match(stored, request)
         return stored.attempt
 
     async def renew(self, request: Repeatable, late: Attempt, key: LinkKey) -> Attempt:
@@ -51,11 +101,21 @@ class Attempts:
         Raises:
             Unavailable: Redis is away; nothing was done.
         """
-        assert late.not_after is not None, "only remembered attempts can be late"
-        old = Intent(body_hash=request.body_hash, event_id=late.event_id, key=late.key, not_after=late.not_after)
         new = await self._intent(request, key)
+        old = _intent_of(request, late)
         stored = await self._intents.swap(request.user_id, request.idempotency_key, old=old, new=new)
-        return stored.attempt if stored is not None else await self.open(request, key)
+        if stored is None:
+            return await self.open(request, key)
+        _must_match(stored, request)
+        return stored.attempt
+
+    async def _give_up(self, request: Repeatable, attempt: Attempt) -> None:
+        if not attempt.is_remembered:
+            return
+        try:
+            await self._intents.give_up(request.user_id, request.idempotency_key, _intent_of(request, attempt))
+        except Unavailable as exc:
+            logger.info("an idempotency key stays taken: %s", exc)  # for 24 h, which is safe
 
     async def _intent(self, request: Repeatable, key: LinkKey) -> Intent:
         return Intent(
@@ -67,3 +127,18 @@ class Attempts:
 
     def _event_id(self) -> EventId:
         return EventId(uuid7(self._clock.now()))
+
+
+def _intent_of(request: Repeatable, attempt: Attempt) -> Intent:
+    assert attempt.not_after is not None, "a remembered attempt has a limit"
+    return Intent(body_hash=request.body_hash, event_id=attempt.event_id, key=attempt.key, not_after=attempt.not_after)
+
+
+def _must_match(stored: Intent, request: Repeatable) -> None:
+    """Turns away another request under the same key.
+
+    Raises:
+        InvalidArgument: it is another one.
+    """
+    if stored.body_hash != request.body_hash:
+        raise InvalidArgument(Reason.IDEMPOTENCY_KEY_REUSED.code, "This idempotency key was used with another request.")

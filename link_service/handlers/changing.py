@@ -15,7 +15,7 @@ from link_service.domain.changes import Gone, Refusal
 from link_service.domain.ids import IdStock
 from link_service.domain.intents import Attempt
 from link_service.domain.links import Already, NotTheirs, Stale, Terms, Violations, Who
-from link_service.handlers.attempts import Attempts, Repeatable
+from link_service.handlers.attempts import Attempts, Carried, Repeatable
 from link_service.handlers.metrics import LINKS_CHANGED, LINKS_CREATED, RACES_LOST
 from link_service.handlers.reading import Base, Reader
 from link_service.handlers.refusals import full, not_found, told
@@ -44,8 +44,12 @@ class GeneratedCreation:
         Raises:
             Unavailable: no ids in hand, Redis is away or full; or, reason outcome_unknown, it may have been made.
         """
-        attempt = await self._attempts.open(request, self._new_key())
+        async with self._attempts.carry(request, self._new_key()) as carried:
+            return await self._apply(terms, request, carried)
+
+    async def _apply(self, terms: Terms, request: Repeatable, carried: Carried) -> Link:
         while True:
+            attempt = carried.attempt
             event = links.create(terms, attempt.key, who=who(request, attempt), now=self._clock.now())
             verdict = await self._cache.mutate(mutation_of(event, attempt, Base(None), generated=True))
             match verdict:
@@ -54,7 +58,7 @@ class GeneratedCreation:
                         LINKS_CREATED.labels("generated").inc()
                     return link
                 case Late():
-                    attempt = await self._attempts.renew(request, attempt, self._new_key())
+                    carried.attempt = await self._attempts.renew(request, attempt, self._new_key())
                 case Conflict() | LeaseNeeded():
                     logger.error("a generated code is taken: was the counter of ids restored from a backup?")
                     raise Internal("internal", "A generated code was not free.")
@@ -86,8 +90,12 @@ class Changes:
             InvalidArgument: what is wanted is not allowed.
             Unavailable: Redis or the table is away; or, reason outcome_unknown, it may have been changed.
         """
-        attempt = await self._attempts.open(request, key)
+        async with self._attempts.carry(request, key) as carried:
+            return await self._apply(key, request, decide, carried)
+
+    async def _apply(self, key: LinkKey, request: Repeatable, decide: Decide, carried: Carried) -> Link:
         for _ in range(_RACES_MAX):
+            attempt = carried.attempt
             base = await self._reader.base(key)
             actor = who(request, attempt)
             decision = decide(base.link, actor) if base.link is not None else NotTheirs()  # nobody's; told alike
@@ -102,7 +110,7 @@ class Changes:
                     return link
                 case Late():
                     await self._reader.give_back(key, base)
-                    attempt = await self._attempts.renew(request, attempt, key)
+                    carried.attempt = await self._attempts.renew(request, attempt, key)
                 case Conflict() | LeaseNeeded():
                     RACES_LOST.inc()
                 case Full():

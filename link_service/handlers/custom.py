@@ -16,7 +16,7 @@ from link_service.domain import links, reservations
 from link_service.domain.intents import Attempt
 from link_service.domain.links import Terms
 from link_service.domain.reservations import Claim, Traces
-from link_service.handlers.attempts import Attempts, Repeatable
+from link_service.handlers.attempts import Attempts, Carried, Repeatable
 from link_service.handlers.changing import mutation_of, who
 from link_service.handlers.metrics import LINKS_CREATED, RACES_LOST
 from link_service.handlers.reading import Base, Reader
@@ -92,8 +92,12 @@ class CustomCreation:
 
     async def _create(self, terms: Terms, request: Repeatable) -> Link:
         key = link_key(terms.wish.custom_code)
-        attempt = await self._attempts.open(request, key)
+        async with self._attempts.carry(request, key) as carried:
+            return await self._take(key, terms, request, carried)
+
+    async def _take(self, key: LinkKey, terms: Terms, request: Repeatable, carried: Carried) -> Link:
         for _ in range(_RACES_MAX):
+            attempt = carried.attempt
             match await self._lease(key):
                 case Present(link):
                     return link if link.event_id == attempt.event_id else await self._taken(attempt)
@@ -107,7 +111,7 @@ class CustomCreation:
                 case _Taken():
                     return await self._taken(attempt)
                 case Attempt():
-                    attempt = answer
+                    carried.attempt = answer
                 case _Again():
                     RACES_LOST.inc()
         raise Unavailable("unavailable", "Too many want this code just now.", retry_after_s=1)

@@ -10,6 +10,7 @@ from contracts.scopes import LINKS_READ, LINKS_WRITE
 from link_service.domain import changes, links
 from link_service.domain.destinations import DestinationPolicy
 from link_service.domain.links import NotTheirs, Violations, Who
+from link_service.handlers.attempts import Attempts
 from link_service.handlers.changing import Changes, GeneratedCreation
 from link_service.handlers.custom import CustomCreation
 from link_service.handlers.decoding import key_of, moment_of, repeatable_of, revision_of, version_of, wish_of
@@ -43,6 +44,7 @@ class LinkFlows:
     changes: Changes
     history: History
     rebuilding: Rebuilding
+    attempts: Attempts
     owners: Reader  # for GetLink, on the connection of changes
     redirects: Reader  # for ResolveLink, on a connection of its own [L4]
 
@@ -61,6 +63,9 @@ class LinkHandlers(pb_grpc.LinkServiceServicer):
         asked = repeatable_of(request, principal)
         terms = links.check(wish_of(request), now=self._clock.now(), policy=self._policy)
         if isinstance(terms, Violations):
+            # A repeat of what was allowed once, such as an end that has come meanwhile, gets its first answer [I1].
+            if (earlier := await self._flows.attempts.answered(asked)) is not None:
+                return pb.CreateLinkResponse(link=link_to_message(earlier))
             raise told(terms)
         flow = self._flows.custom if terms.wish.custom_code else self._flows.generated
         return pb.CreateLinkResponse(link=link_to_message(await flow.create(terms, asked)))

@@ -291,6 +291,40 @@ def test_an_intent_is_the_first_and_is_swapped_only_by_who_knows_it(play: Play) 
     play(scenario)
 
 
+@pytest.mark.rule("I3")
+def test_an_intent_is_removed_by_the_last_of_its_carriers_and_by_nobody_else(play: Play) -> None:
+    """I3: each call that was given the intent counts, until it gives it up itself; one that died stays counted."""
+
+    async def scenario(stores: Stores) -> None:
+        ada, name, intents = UserId("ada"), f"r-{next(_numbers)}", stores.intents
+        first, second, other = (
+            Intent(body_hash=body, event_id=EventId(uuid7(AT)), key=new_key(), not_after=AT + timedelta(seconds=30))
+            for body in ("b", "b", "another request")
+        )
+        assert await intents.find(ada, name) is None
+        assert not await intents.give_up(ada, name, first)
+        await intents.begin(ada, name, first)
+        await intents.begin(ada, name, second)
+        await intents.begin(ada, name, other)  # turned away by its caller: it carries nothing
+
+        assert not await intents.give_up(ada, name, second)  # nobody carries that one
+        assert not await intents.give_up(ada, name, first)
+        assert await intents.find(ada, name) == first
+        assert await intents.give_up(ada, name, first)
+        assert await intents.find(ada, name) is None
+
+        await intents.begin(ada, name, first)
+        await intents.begin(ada, name, second)
+        assert await intents.swap(ada, name, old=first, new=second) == second
+        assert await intents.swap(ada, name, old=first, new=other) == second  # another request: not counted
+        assert await intents.swap(ada, name, old=first, new=first) == second  # finds it, and carries it from now on
+        assert not await intents.give_up(ada, name, first)
+        assert not await intents.give_up(ada, name, second)
+        assert await intents.give_up(ada, name, second)
+
+    play(scenario)
+
+
 def test_keys_are_found_by_their_hash(play: Play) -> None:
     """A stored key is found at once with its account's plan; an account keeps the plan it was opened with."""
 

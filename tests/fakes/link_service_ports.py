@@ -143,9 +143,32 @@ class FakeIntents(Switch):
     async def swap(self, user_id: UserId, idempotency_key: str, *, old: Intent, new: Intent) -> Intent | None:
         self.answer()
         name = (user_id, idempotency_key)
-        if self.stored.get(name) == old:
-            self.stored[name] = new
-        return self.stored.get(name)
+        if name not in self.stored:
+            return None
+        if self.stored[name] == old:
+            self.stored[name], self.carriers[name] = new, 0
+        return self._carried(name, new)
+
+    async def find(self, user_id: UserId, idempotency_key: str) -> Intent | None:
+        self.answer()
+        return self.stored.get((user_id, idempotency_key))
+
+    async def give_up(self, user_id: UserId, idempotency_key: str, intent: Intent) -> bool:
+        self.answer()
+        name = (user_id, idempotency_key)
+        if self.stored.get(name) != intent:
+            return False
+        self.carriers[name] -= 1
+        if self.carriers[name] > 0:
+            return False
+        del self.stored[name]
+        return True
+
+    def _carried(self, name: tuple[UserId, str], mine: Intent) -> Intent:
+        stored = self.stored[name]
+        if stored.body_hash == mine.body_hash:
+            self.carriers[name] = self.carriers.get(name, 0) + 1
+        return stored
 
 
 @dataclass
@@ -157,6 +180,7 @@ class FakeAccounts(Switch):
     asked: int = 0
 
     async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> None:
+    carriers: dict[tuple[UserId, str], int] = field(default_factory=dict)
         self.answer()
         self.plans.setdefault(user_id, plan)
 

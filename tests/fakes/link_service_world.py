@@ -58,17 +58,25 @@ class LinkWorld:
             history=History(self.reader, self.table),
             rebuilding=Rebuilding(self.table, self.cache),
             owners=self.reader,
+            attempts=attempts,
             redirects=self.reader,
         )
         policy = policy_for("https://go.example.com", allow_private=False)
         self.handlers = LinkHandlers(flows, policy, self.clock)
 
     async def create(
-        self, code: str = "", *, user_id: str = "ada", request_id: str = "", long_url: str = URL
+        self,
+        code: str = "",
+        *,
+        user_id: str = "ada",
+        request_id: str = "",
+        long_url: str = URL,
+        expires_at: datetime | None = None,
     ) -> link_pb2.Link:
         """CreateLink by an account's API key."""
         act_as(user_id)
-        request = pb.CreateLinkRequest(long_url=long_url, custom_code=code, request_id=request_id)
+        end = timestamp(expires_at) if expires_at else None
+        request = pb.CreateLinkRequest(long_url=long_url, custom_code=code, request_id=request_id, expires_at=end)
         return (await self.handlers.CreateLink(request, None)).link
 
     async def delete(

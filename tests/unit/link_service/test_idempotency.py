@@ -1,12 +1,14 @@
 """What an idempotency key changes: the same request, once."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
 
-from chassis.errors import InvalidArgument, Unavailable
+from chassis.errors import AlreadyExists, InvalidArgument, ServiceError, Unavailable
 from contracts.cache import Mutation
-from contracts.link import LinkState, link_key
+from contracts.link import LinkState, UserId, link_key
 from link_service.ports import Verdict
 from tests.fakes.link_events import make_link
 from tests.fakes.link_service_world import LinkWorld, play
@@ -104,5 +106,173 @@ def test_clocks_of_processes_do_not_matter_to_not_after() -> None:
         link = await world.create(request_id="r-1")
 
         assert (await world.create(request_id="r-1")) == link
+
+    play(scenario)
+
+
+Step = Callable[[LinkWorld], Awaitable[object]]
+
+
+async def make_taken(world: LinkWorld) -> object:
+    """Somebody else has the code."""
+    return await world.create("mine-1", user_id="eve")
+
+
+async def make_deleted(world: LinkWorld) -> object:
+    """The account's own link, which is deleted."""
+    await world.create("mine-1")
+    return await world.delete("mine-1")
+
+
+async def make_second_version(world: LinkWorld) -> object:
+    """The account's own link, at version 2."""
+    await world.create("mine-1")
+    return await world.update("mine-1", title="Two")
+
+
+@pytest.mark.rule("I3")
+@pytest.mark.parametrize(
+    ("before", "refused", "other"),
+    [
+        (make_taken, lambda w: w.create("mine-1", request_id="r"), lambda w: w.create("mine-2", request_id="r")),
+        (
+            make_second_version,
+            lambda w: w.update("mine-1", if_version=1, request_id="r", title="x"),
+            lambda w: w.update("mine-1", if_version=2, request_id="r", title="x"),
+        ),
+        (
+            make_second_version,
+            lambda w: w.update("mine-1", request_id="r", long_url="ftp://x.org"),
+            lambda w: w.update("mine-1", request_id="r", long_url="https://example.org/y"),
+        ),
+        (
+            make_deleted,
+            lambda w: w.update("mine-1", request_id="r", title="x"),
+            lambda w: w.restore("mine-1", request_id="r"),
+        ),
+        (
+            make_deleted,
+            lambda w: w.delete("nobodys", request_id="r"),
+            lambda w: w.delete("mine-1", request_id="r"),
+        ),
+    ],
+    ids=["taken", "stale", "not allowed", "deleted", "not found"],
+)
+def test_a_refusal_leaves_the_key_free_for_another_request(before: Step, refused: Step, other: Step) -> None:
+    """I3: what was refused for certain made nothing, so the same key may stand for the request that is right."""
+
+    async def scenario(world: LinkWorld) -> None:
+        await before(world)
+        with pytest.raises(ServiceError):
+            await refused(world)
+
+        done = await other(world)
+
+        assert await other(world) == done
+
+    play(scenario)
+
+
+@pytest.mark.rule("I3", "P6")
+@pytest.mark.parametrize("loss", ["answer", "way"])
+def test_a_time_out_keeps_the_key(loss: str) -> None:
+    """I3: what was not answered may have happened, or may yet: another request under the key is refused for 24 h."""
+
+    async def scenario(world: LinkWorld) -> None:
+        await world.create("mine-1")
+        if loss == "answer":
+            world.redis.deaf = True
+            with pytest.raises(Unavailable):
+                await world.update("mine-1", request_id="r", title="One")
+        else:
+            world.redis.memory_share = 0.96  # refused for now; but told like a Redis that is away
+            with pytest.raises(Unavailable):
+                await world.update("mine-1", request_id="r", title="One")
+        world.redis.deaf, world.redis.memory_share = False, 0.0
+
+        with pytest.raises(InvalidArgument) as caught:
+            await world.update("mine-1", request_id="r", title="Two")
+        assert caught.value.reason == "idempotency_key_reused"
+        assert (await world.update("mine-1", request_id="r", title="One")).title == "One"
+        assert (await world.get("mine-1")).version == 2
+
+    play(scenario)
+
+
+@pytest.mark.rule("I3", "P6")
+def test_a_call_that_hangs_keeps_the_key_that_its_repeat_is_refused_under() -> None:
+    """I3: a refusal of the repeat proves nothing while the first call may still be applied; no second link comes of
+    it."""
+
+    async def scenario(world: LinkWorld) -> None:
+        plain_mutate, gate = world.cache.mutate, asyncio.Event()
+
+        async def slow(mutation: Mutation) -> object:
+            world.cache.mutate = plain_mutate  # type: ignore[method-assign]  # only the first call hangs
+            await gate.wait()
+            return await plain_mutate(mutation)
+
+        async def repeat() -> None:
+            await asyncio.sleep(1)
+            lease = world.redis.leases.pop(link_key("mine-1"))
+            assert lease
+            world.redis.store(make_link("mine-1", user_id="eve"), None)  # taken, so the repeat is refused
+            with pytest.raises(AlreadyExists):
+                await world.create("mine-1", request_id="r")
+            assert (UserId("ada"), "r") in world.intents.stored
+            del world.redis.values[link_key("mine-1")]
+            gate.set()
+
+        world.cache.mutate = slow  # type: ignore[method-assign, assignment]  # a network that holds it up
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(world.create("mine-1", request_id="r"))
+            tasks.create_task(repeat())
+
+        assert await world.create("mine-1", request_id="r") == first.result()
+
+    play(scenario)
+
+
+@pytest.mark.rule("I1", "P6")
+def test_a_create_is_repeated_after_the_end_of_its_link() -> None:
+    """I1: the same request gets its first answer, also when its `expires_at` has come; a new one is refused."""
+
+    async def scenario(world: LinkWorld) -> None:
+        end = world.clock.now() + timedelta(seconds=40)
+        first = await world.create(request_id="r-1", expires_at=end)
+        await world.clock.sleep(60)
+
+        assert await world.create(request_id="r-1", expires_at=end) == first
+        with pytest.raises(InvalidArgument) as caught:
+            await world.create(request_id="r-2", expires_at=end)
+        assert caught.value.reason == "invalid_field"
+        with pytest.raises(InvalidArgument) as caught:
+            await world.create(request_id="r-1", expires_at=end - timedelta(seconds=1))
+        assert caught.value.reason == "idempotency_key_reused"
+        with pytest.raises(InvalidArgument):
+            await world.create(expires_at=end)
+        assert len(world.redis.values) == 1
+
+    play(scenario)
+
+
+@pytest.mark.rule("I1")
+def test_a_repeat_after_the_end_waits_until_the_first_call_is_settled() -> None:
+    """I1: a first call that may yet be applied is not told away as invalid; once it is late, it is."""
+
+    async def scenario(world: LinkWorld) -> None:
+        async def lost(mutation: Mutation) -> Verdict:
+            raise Unavailable("outcome_unknown", "The call was lost on its way.")
+
+        end = world.clock.now() + timedelta(seconds=10)
+        world.cache.mutate = lost  # type: ignore[method-assign]  # a network that loses it
+        with pytest.raises(Unavailable):
+            await world.create(request_id="r-1", expires_at=end)
+        await world.clock.sleep(11)
+        with pytest.raises(Unavailable):
+            await world.create(request_id="r-1", expires_at=end)
+        await world.clock.sleep(30)
+        with pytest.raises(InvalidArgument):
+            await world.create(request_id="r-1", expires_at=end)
 
     play(scenario)
