@@ -1,0 +1,45 @@
+"""The long form: `python -m tests.chaos --minutes 24 --seed 7`. Exit 0 if nothing was lost, wrong or stale."""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import run
+from tests.chaos.schedule import long_schedule, short_schedule
+from tests.chaos.telling import told
+
+FAULTS_MIN = 100
+ACKNOWLEDGED_MIN = 20_000
+
+
+def say(line: str) -> None:
+    """One line, at once: somebody watches."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Runs it and tells."""
+    arguments = argparse.ArgumentParser(prog="tests.chaos", description="Break Linkmesh under load, and judge.")
+    arguments.add_argument("--minutes", type=float, default=23.0, help="how long things are broken")
+    arguments.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="what decides the order")
+    arguments.add_argument("--short", action="store_true", help="the steps of the short form")
+    arguments.add_argument("--state", type=Path, help="where to keep data, logs and history (default: a new folder)")
+    wanted = arguments.parse_args()
+    state = wanted.state or Path(tempfile.mkdtemp(prefix="linkmesh-chaos-"))
+    say(f"seed {wanted.seed}, {wanted.minutes:g} minutes, in {state}")
+    steps = (short_schedule if wanted.short else long_schedule)(wanted.seed)
+    report = asyncio.run(run(state, seed=wanted.seed, seconds=wanted.minutes * 60, steps=steps, say=say))
+    for line in told(report):
+        say(line)
+    enough = wanted.short or (len(report.book.faults) >= FAULTS_MIN and report.verdict.acknowledged >= ACKNOWLEDGED_MIN)
+    if not enough:
+        say(f"not enough: at least {FAULTS_MIN} faults and {ACKNOWLEDGED_MIN} acknowledged are wanted")
+    return 0 if report.good and enough else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
