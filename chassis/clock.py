@@ -5,7 +5,6 @@ import os
 import time
 from datetime import UTC, datetime
 from typing import Protocol
-from uuid import UUID
 
 
 class Clock(Protocol):
@@ -57,4 +56,5 @@ def uuid7(moment: datetime, entropy: bytes | None = None) -> str:
     value = bytearray(milliseconds.to_bytes(6, "big") + random)
     value[6] = 0x70 | (value[6] & 0x0F)
     value[8] = 0x80 | (value[8] & 0x3F)
-    return str(UUID(bytes=bytes(value)))
+    text = value.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -137,6 +137,20 @@ def span(
             raise
 
 
+def begin_span(
+    name: str, kind: SpanKind = SpanKind.INTERNAL, *, parent: str | None, attributes: Attributes | None = None
+) -> Span | None:
+    """A span of a kept trace, for one of many things done together: it is not current, and its owner calls `end()`.
+
+    None where the trace is not kept: there is nothing to tell then, and the parent itself is what is passed on.
+    """
+    if not is_sampled(parent):
+        return None
+    return _tracer.start_span(
+        name, context_of(parent), kind, attributes, record_exception=False, set_status_on_exception=False
+    )
+
+
 def current_traceparent() -> str | None:
     """The traceparent of the current span; None without one."""
     return traceparent_of(trace.get_current_span())
@@ -156,6 +170,11 @@ def current_trace_id() -> str:
     return f"{context.trace_id:032x}" if context.is_valid else ""
 
 
+def trace_id_of(traceparent: str | None) -> str:
+    """The trace's id of a traceparent, 32 hex digits; empty without one."""
+    return traceparent[3:35] if traceparent else ""
+
+
 def parse_traceparent(value: str) -> SpanContext | None:
     """The span a traceparent names (W3C Trace Context level 1, version 00); None if it is malformed."""
     parts = value.split("-")
@@ -171,6 +190,8 @@ def parse_traceparent(value: str) -> SpanContext | None:
 
 def is_sampled(traceparent: str | None) -> bool:
     """Whether a traceparent asks for its trace to be kept; other flags (level 2's random-trace-id) do not matter."""
+    if traceparent is None or traceparent.endswith("-00"):
+        return False  # nearly all of them
     context = parse_traceparent(traceparent) if traceparent else None
     return context is not None and context.trace_flags.sampled
 

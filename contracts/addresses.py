@@ -40,6 +40,8 @@ def host_problem(host: str) -> str | None:
 
 def is_address(host: str) -> bool:
     """Whether a host is an IP literal, with or without brackets."""
+    if ":" not in host and not host[-1:].isdigit():
+        return False  # neither form can look so; asking the parser would cost more than all the rest of a check
     try:
         ip_address(host.strip("[]").partition("%")[0])
     except ValueError:

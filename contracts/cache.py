@@ -24,6 +24,7 @@ Calls, `FCALL <name> <number of keys> <keys> <arguments>`; every reply is an arr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import re
 from datetime import datetime
 from struct import Struct
 from typing import NewType
@@ -43,6 +44,7 @@ from contracts.link_codec import (
 )
 from shortener.store.v1.cache_entry_pb2 import CacheEntry
 from shortener.store.v1.cache_entry_pb2 import OutboxEntry as OutboxMessage
+from shortener.link.v1.link_pb2 import Link as LinkMessage
 
 LIBRARY = "linkmesh_v2"
 LIBRARY_FILE = "linkmesh_v2.lua"  # in this package
@@ -112,13 +114,14 @@ _HEADER = Struct(">BBQ16s")
 _FORMAT = 1
 
 
-def encode_entry(link: Link) -> bytes:
-    """The value of url:{bb}:<key>: the fixed header and a CacheEntry.
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+def encode_entry(link: Link, message: LinkMessage | None = None) -> bytes:
+    """The value of url:{bb}:<key>: the fixed header and a CacheEntry. `message`: the link's, if it is there already.
 
     Raises:
         ValueError: the event_id is not a UUID in canonical text.
     """
-    message = link_to_message(link)
+    message = link_to_message(link) if message is None else message
     header = _HEADER.pack(_FORMAT, message.state, link.version, event_id_bytes(link.event_id))
     return header + CacheEntry(link=message).SerializeToString(deterministic=True)
 
@@ -148,10 +151,9 @@ def event_id_bytes(event_id: EventId) -> bytes:
     Raises:
         ValueError: it is not a UUID in canonical text.
     """
-    parsed = UUID(event_id)
-    if str(parsed) != event_id:
+    if not _CANONICAL_UUID.fullmatch(event_id):
         raise ValueError("the event_id is not in canonical form")
-    return parsed.bytes
+    return bytes.fromhex(event_id.replace("-", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,11 +168,11 @@ class OutboxEntry:
     traceparent: str | None
 
 
-def encode_outbox_entry(event: LinkEvent, traceparent: str | None) -> bytes:
-    """The entry of an event in outbox:{bb}, under the field `e`."""
+def encode_outbox_entry(event: LinkEvent, traceparent: str | None, link: LinkMessage | None = None) -> bytes:
+    """The entry of an event in outbox:{bb}, under the field `e`. `link`: its link's message, if it is there already."""
     return OutboxMessage(
         event_type=event_type_name(event.type),
-        event=encode_event(event),
+        event=encode_event(event, link),
         link_key=event.link.key,
         traceparent=traceparent or "",
         header=event_header(event),
@@ -234,7 +236,7 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None
     """R1. `outbox_bytes_max`: budget of all outbox streams together [O3]; 0: OUTBOX_OF_MEMORY of maxmemory.
     `run_id`: the only run of Redis that may do it [R8]; None: whichever."""
     event = mutation.event
-    key = event.link.key
+    key, message = event.link.key, link_to_message(event.link)
     keys = (url_key(key), lease_key(key), seen_key(key, event.event_id), outbox_key(bucket_of(key)))
     not_after_ms = int(mutation.not_after.timestamp() * 1000) if mutation.not_after else 0
     values = (
@@ -245,8 +247,8 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None
         not_after_ms,
         int(mutation.remember),
         outbox_bytes_max // BUCKETS,
-        encode_entry(event.link),
-        encode_outbox_entry(event, mutation.traceparent),
+        encode_entry(event.link, message),
+        encode_outbox_entry(event, mutation.traceparent, message),
         run_id or "",
     )
     return FunctionCall("linkmesh_v2_mutate", keys, values)

@@ -272,6 +272,11 @@ Position = NewType("Position", tuple[int, int])  # ms of Redis' clock when the e
 @dataclass(frozen=True, slots=True)
 class QueuedEntry:
     """An entry of one of the outbox streams, as it stands there; `position` orders the entries of a bucket."""
+    async def mutate_all(self, mutations: Sequence[Mutation]) -> Sequence[Verdict | Unavailable]:
+        """As `mutate`, for mutations of different links, in about the time of one. Each has its own verdict, or as a
+        value what `mutate` would have raised of it; nothing else is raised."""
+        ...
+
 
     bucket: int
     position: Position

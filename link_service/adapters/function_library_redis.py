@@ -1,11 +1,14 @@
 """Loading the Function library, and checking that Redis is as durable as an acknowledgement says [R6]."""
 
+from collections.abc import Sequence
 from importlib import resources
 
 from redis.exceptions import ResponseError
 
+from chassis.errors import Unavailable
 from chassis.redis import Redis, redis_errors
 from contracts.cache import LIBRARY, LIBRARY_FILE, FunctionCall, reply_of
+from contracts.link_codec import UndecodableError
 from link_service.adapters.redis_line import RedisLine
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
@@ -28,10 +31,27 @@ class FunctionLibrary:
         try:
             return reply_of(await line.ask("FCALL", *call.arguments))
         except ResponseError as exc:
-            if "Function not found" not in str(exc):
+            if not _is_missing(exc):
                 raise
         await self.load()
         return reply_of(await line.ask("FCALL", *call.arguments))  # no repetition: the first one did nothing
+
+    async def call_all(
+        self, line: RedisLine, calls: Sequence[FunctionCall]
+    ) -> list[tuple[str, bytes] | Unavailable | ResponseError | UndecodableError]:
+        """The same of many calls in one pipeline. What `call` would raise of one of them is its value here."""
+        replies = await line.ask_all([("FCALL", *call.arguments) for call in calls])
+        missing = [place for place, reply in enumerate(replies) if _is_missing(reply)]
+        if missing:
+            try:
+                await self.load()
+            except Unavailable as exc:
+                again: list[object] = [exc] * len(missing)
+            else:  # no repetition: these did nothing
+                again = await line.ask_all([("FCALL", *calls[place].arguments) for place in missing])
+            for place, reply in zip(missing, again, strict=True):
+                replies[place] = reply
+        return [_word(reply) for reply in replies]
 
     async def load(self) -> None:
         """Loads the library if there is none. Never replaces one: an older process may be running on it.
@@ -70,6 +90,19 @@ class FunctionLibrary:
             return "Redis does not tell its configuration; appendfsync always and noeviction are needed"
         wrong = [f"{name} {value}" for name, value in _WANTED.items() if found.get(name) != value]
         return f"Redis needs {', '.join(wrong)}" if wrong else None
+
+
+def _is_missing(reply: object) -> bool:
+    return isinstance(reply, ResponseError) and "Function not found" in str(reply)
+
+
+def _word(reply: object) -> tuple[str, bytes] | Unavailable | ResponseError | UndecodableError:
+    if isinstance(reply, Unavailable | ResponseError):
+        return reply
+    try:
+        return reply_of(reply)
+    except UndecodableError as exc:
+        return exc
 
 
 def _leaves(reply: object) -> list[object]:

@@ -1,6 +1,8 @@
 """The links in Redis: the Function library called with deadlines, its replies turned into verdicts [R1 to R7]."""
 
+import logging
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from redis.exceptions import ResponseError
@@ -11,6 +13,7 @@ from chassis.redis import Redis
 from contracts.cache import (
     LEASE_MS,
     SEEN_MS,
+    FunctionCall,
     LeaseToken,
     Mutation,
     decode_entry,
@@ -34,6 +37,7 @@ READ_TIMEOUT_S = 0.05  # a redirect waits for this; DynamoDB answers in less tha
 MUTATE_TIMEOUT_S = 0.5  # a group commit of a busy disk fits in; a caller would not wait much longer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOKEN_BYTES = 16
+logger = logging.getLogger(__name__)
 
 
 class RedisLinkCache:
@@ -67,24 +71,24 @@ class RedisLinkCache:
 
     async def mutate(self, mutation: Mutation) -> Verdict:
         """Value and event in one step [R1]."""
-        call = mutate_call(mutation, outbox_bytes_max=self._outbox_bytes_max, run_id=self._run_id())
-        word, value = await self._library.call(self._mutations, call)
-        match word:
-            case "APPLIED":
-                return Done(mutation.event.link)
-            case "REPEATED":
-                return Done(_readable(value), repeated=True)
-            case "LATE":
-                return Late()
-            case "CONFLICT":
-                return Conflict()
-            case "LEASE_NEEDED":
-                return LeaseNeeded()
-            case "FULL":
-                return Full(value.decode("ascii", "replace"))
-            case "OTHER_RUN":
-                raise Restoring
-        raise UndecodableError(f"mutate does not answer {word!r}")
+        word, value = await self._library.call(self._mutations, self._mutate_call(mutation, self._run_id()))
+        return _verdict(mutation, word, value)
+
+    async def mutate_all(self, mutations: Sequence[Mutation]) -> Sequence[Verdict | Unavailable]:
+        """The same of many, in one pipeline; each has its own verdict, or what `mutate` would have raised of it."""
+        try:
+            run_id = self._run_id()
+        except Restoring:
+            return [Restoring() for _ in mutations]
+        calls = [self._mutate_call(mutation, run_id) for mutation in mutations]
+        replies = await self._library.call_all(self._mutations, calls)
+        return [
+            reply if isinstance(reply, Unavailable) else _verdict_of(mutation, reply)
+            for mutation, reply in zip(mutations, replies, strict=True)
+        ]
+
+    def _mutate_call(self, mutation: Mutation, run_id: str | None) -> FunctionCall:
+        return mutate_call(mutation, outbox_bytes_max=self._outbox_bytes_max, run_id=run_id)
 
     async def lease(self, key: LinkKey, *, lease_ms: int = LEASE_MS) -> Present | Leased | Held:
         """The value, or the right to fill it in [R2]."""
@@ -155,6 +159,38 @@ class RedisLinkCache:
             if str(exc).startswith("WRONGTYPE"):
                 return None  # no value of ours: a miss, which `lease` finds to be absent
             raise
+
+
+def _verdict_of(mutation: Mutation, reply: tuple[str, bytes] | Exception) -> Verdict | Unavailable:
+    """The verdict on one of many mutations. What nobody expects is this one's failure: Redis did answer it."""
+    try:
+        if isinstance(reply, Exception):
+            raise reply
+        return _verdict(mutation, *reply)
+    except Unavailable as exc:
+        return exc
+    except (ResponseError, UndecodableError) as exc:
+        logger.error("mutate was answered with %s", exc)  # noqa: TRY400 (the sentence says it all)
+        return Unavailable(OUTCOME_UNKNOWN, "Redis gave no verdict.")
+
+
+def _verdict(mutation: Mutation, word: str, value: bytes) -> Verdict:
+    match word:
+        case "APPLIED":
+            return Done(mutation.event.link)
+        case "REPEATED":
+            return Done(_readable(value), repeated=True)
+        case "LATE":
+            return Late()
+        case "CONFLICT":
+            return Conflict()
+        case "LEASE_NEEDED":
+            return LeaseNeeded()
+        case "FULL":
+            return Full(value.decode("ascii", "replace"))
+        case "OTHER_RUN":
+            raise Restoring
+    raise UndecodableError(f"mutate does not answer {word!r}")
 
 
 def _readable(value: bytes) -> Link:

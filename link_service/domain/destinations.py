@@ -56,23 +56,29 @@ def normal_form(typed: str, policy: DestinationPolicy) -> LongUrl | Refused:
         url = URL(typed)
     except (ValueError, UnicodeEncodeError):
         return Refused("This is not a whole URL; it starts with http:// or https://.")
-    problem = _problem(url, policy)
-    return Refused(problem) if problem else LongUrl(url.href)
+    href = url.href
+    problem = _problem(url, href, policy)
+    return Refused(problem) if problem else LongUrl(href)
 
 
-def _problem(url: URL, policy: DestinationPolicy) -> str | None:
-    if url.protocol not in _PORTS:
+def _problem(url: URL, href: str, policy: DestinationPolicy) -> str | None:
+    """What is wrong with a parsed URL; `href` is its own. Each attribute is a call into the parser: few are asked."""
+    protocol = url.protocol
+    if protocol not in _PORTS:
         return "Only http:// and https:// URLs are allowed."
-    if url.username or url.password:
+    if "@" in href and (url.username or url.password):
         return "A URL with a user name or password is not allowed."
-    if len(url.href) > LONG_URL_MAX:
+    if len(href) > LONG_URL_MAX:
         return f"The URL is longer than {LONG_URL_MAX} characters."
-    if url.port == "0":
+    host, bracket, port = url.host.partition(":")
+    if bracket and not port.isdigit():  # an IPv6 address has colons of its own
+        host, port = url.hostname, url.port
+    if port == "0":
         return "Port 0 is not allowed."
-    host = _bare(url.hostname)
+    host = _bare(host)
     if not is_address(host) and not _is_name(host):
         return "The host is not a name that can exist."
-    if _is_own(host, url.port or _PORTS[url.protocol], policy):
+    if _is_own(host, port or _PORTS[protocol], policy):
         return "A link must not lead to this service itself."
     return None if policy.allow_private else host_problem(host)
 

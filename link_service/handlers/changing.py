@@ -1,14 +1,15 @@
 """The flows that change links. Each decides in the domain and applies by a call of `mutate`, never sent twice [R1]."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from chassis.clock import Clock
-from chassis.errors import Aborted, FailedPrecondition, Internal, Unavailable
-from chassis.telemetry import current_trace_id, current_traceparent
+from chassis.clock import Clock, uuid7
+from chassis.errors import Aborted, FailedPrecondition, Internal, ServiceError, Unavailable
+from chassis.telemetry import current_trace_id, current_traceparent, trace_id_of
 from contracts.cache import Mutation
 from contracts.codes import CodePermutation
-from contracts.link import Link, LinkEvent, LinkKey, link_key
+from contracts.link import EventId, Link, LinkEvent, LinkKey, UserId, link_key
 from contracts.reasons import Reason
 from link_service.domain import links
 from link_service.domain.changes import Gone, Refusal
@@ -19,11 +20,20 @@ from link_service.handlers.attempts import Attempts, Carried, Repeatable
 from link_service.handlers.metrics import LINKS_CHANGED, LINKS_CREATED, RACES_LOST
 from link_service.handlers.reading import Base, Reader
 from link_service.handlers.refusals import full, not_found, told
-from link_service.ports import Conflict, Done, Full, Late, LeaseNeeded, LinkCache
+from link_service.ports import Conflict, Done, Full, Late, LeaseNeeded, LinkCache, Verdict
 
 Decide = Callable[[Link, Who], LinkEvent | Refusal]  # pure, and repeated after a lost race
 _RACES_MAX = 32  # nobody loses so often; the caller's deadline comes first
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One of many links that are to be made: what, for whom, and the traceparent of who waits for it."""
+
+    terms: Terms
+    user_id: UserId
+    traceparent: str | None
 
 
 class GeneratedCreation:
@@ -47,6 +57,24 @@ class GeneratedCreation:
         async with self._attempts.carry(request, self._new_key()) as carried:
             return await self._apply(terms, request, carried)
 
+    async def create_all(self, wanted: Sequence[Wanted]) -> Sequence[Link | ServiceError]:
+        """For each the link that was made, or what `create` would have raised of it; one call to Redis for all. None
+        has an idempotency key."""
+        found: list[Link | ServiceError] = [_no_codes()] * len(wanted)
+        mutations: list[Mutation] = []
+        now = self._clock.now()
+        for item in wanted:  # who comes when the ids are used up leaves those before alone
+            number = self._stock.take()
+            if number is None:
+                break
+            actor = Who(item.user_id, EventId(uuid7(now)), trace_id_of(item.traceparent))
+            event = links.create(item.terms, self._codes.code_of(number), who=actor, now=now)
+            mutations.append(Mutation(event=event, base_version=0, generated=True, traceparent=item.traceparent))
+        if mutations:
+            found[: len(mutations)] = [_made(verdict) for verdict in await self._cache.mutate_all(mutations)]
+        LINKS_CREATED.labels("generated").inc(sum(isinstance(item, Link) for item in found))
+        return found
+
     async def _apply(self, terms: Terms, request: Repeatable, carried: Carried) -> Link:
         while True:
             attempt = carried.attempt
@@ -60,16 +88,37 @@ class GeneratedCreation:
                 case Late():
                     carried.attempt = await self._attempts.renew(request, attempt, self._new_key())
                 case Conflict() | LeaseNeeded():
-                    logger.error("a generated code is taken: was the counter of ids restored from a backup?")
-                    raise Internal("internal", "A generated code was not free.")
+                    raise _not_free()
                 case Full():
                     raise full()
 
     def _new_key(self) -> LinkKey:
         number = self._stock.take()
         if number is None:
-            raise Unavailable("unavailable", "There are no codes in hand just now.", retry_after_s=1)
+            raise _no_codes()
         return link_key(self._codes.code_of(number))
+
+
+def _made(verdict: Verdict | Unavailable) -> Link | ServiceError:
+    """What a verdict on the creation of one of many links means."""
+    match verdict:
+        case Done(link):
+            return link
+        case Full():
+            return full()
+        case Conflict() | LeaseNeeded() | Late():
+            return _not_free()
+        case Unavailable():
+            return verdict
+
+
+def _not_free() -> Internal:
+    logger.error("a generated code is taken: was the counter of ids restored from a backup?")
+    return Internal("internal", "A generated code was not free.")
+
+
+def _no_codes() -> Unavailable:
+    return Unavailable("unavailable", "There are no codes in hand just now.", retry_after_s=1)
 
 
 class Changes:

@@ -11,6 +11,7 @@ from link_service.domain import changes, links
 from link_service.domain.destinations import DestinationPolicy
 from link_service.domain.links import NotTheirs, Violations, Who
 from link_service.handlers.attempts import Attempts
+from link_service.handlers.batching import BatchCreation
 from link_service.handlers.changing import Changes, GeneratedCreation
 from link_service.handlers.custom import CustomCreation
 from link_service.handlers.decoding import key_of, moment_of, repeatable_of, revision_of, version_of, wish_of
@@ -24,6 +25,7 @@ from shortener.link.v1 import link_service_pb2_grpc as pb_grpc
 
 POLICIES: dict[str, str | Access] = {
     "CreateLink": LINKS_WRITE,
+    "BatchCreateLinks": LINKS_WRITE,
     "GetLink": LINKS_READ,
     "UpdateLink": LINKS_WRITE,
     "DeleteLink": LINKS_WRITE,
@@ -56,19 +58,29 @@ class LinkHandlers(pb_grpc.LinkServiceServicer):
         self._flows = flows
         self._policy = policy
         self._clock = clock
+        self._batches = BatchCreation(flows.generated, self._create, policy, clock)
 
     async def CreateLink(self, request: pb.CreateLinkRequest, _context: object) -> pb.CreateLinkResponse:  # noqa: N802 (named by the proto)
         """Makes a link."""
+        return pb.CreateLinkResponse(link=await self._create(request))
+
+    async def BatchCreateLinks(  # noqa: N802
+        self, request: pb.BatchCreateLinksRequest, _context: object
+    ) -> pb.BatchCreateLinksResponse:
+        """Makes many links."""
+        return await self._batches.create(request)
+
+    async def _create(self, request: pb.CreateLinkRequest) -> link_pb2.Link:
         principal = principal_of(request.principal, LINKS_WRITE)
         asked = repeatable_of(request, principal)
         terms = links.check(wish_of(request), now=self._clock.now(), policy=self._policy)
         if isinstance(terms, Violations):
             # A repeat of what was allowed once, such as an end that has come meanwhile, gets its first answer [I1].
             if (earlier := await self._flows.attempts.answered(asked)) is not None:
-                return pb.CreateLinkResponse(link=link_to_message(earlier))
+                return link_to_message(earlier)
             raise told(terms)
         flow = self._flows.custom if terms.wish.custom_code else self._flows.generated
-        return pb.CreateLinkResponse(link=link_to_message(await flow.create(terms, asked)))
+        return link_to_message(await flow.create(terms, asked))
 
     async def GetLink(self, request: pb.GetLinkRequest, _context: object) -> pb.GetLinkResponse:  # noqa: N802
         """The owner's view of a link."""

@@ -99,6 +99,7 @@ class FakeLinkCache:
     def __init__(self, redis: FakeRedis, *, outbox_entries_max: int = 0) -> None:
         self.redis = redis
         self.outbox_entries_max = outbox_entries_max  # stands for the budget of bytes [O3]; 0: none
+        self.pipelines: list[int] = []  # how many mutations each call of `mutate_all` had
         self._tokens = itertools.count(1)
 
     async def get(self, key: LinkKey) -> Link | None:
@@ -111,6 +112,16 @@ class FakeLinkCache:
         if self.redis.deaf:
             raise Unavailable("outcome_unknown", "Redis does not answer.", retry_after_s=1)
         return verdict
+
+    async def mutate_all(self, mutations: Sequence[Mutation]) -> Sequence[Verdict | Unavailable]:
+        self.pipelines.append(len(mutations))
+        return [await self._told(mutation) for mutation in mutations]
+
+    async def _told(self, mutation: Mutation) -> Verdict | Unavailable:
+        try:
+            return await self.mutate(mutation)
+        except Unavailable as exc:
+            return exc
 
     def _mutate(self, mutation: Mutation) -> Verdict:
         redis, link = self.redis, mutation.event.link

@@ -22,59 +22,72 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from shortener.key.v1 import key_service_pb2 as shortener_dot_key_dot_v1_dot_key__service__pb2
 from shortener.link.v1 import link_pb2 as shortener_dot_link_dot_v1_dot_link__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$shortener/link/v1/link_service.proto\x12\x11shortener.link.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"shortener/key/v1/key_service.proto\x1a\x1cshortener/link/v1/link.proto\"\x93\x02\n\x11\x43reateLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08long_url\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustom_code\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\x07 \x01(\x05\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\";\n\x12\x43reateLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"d\n\x0eGetLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"8\n\x0fGetLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\xe7\x02\n\x11UpdateLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x10\n\x08long_url\x18\x07 \x01(\t\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\x0c \x01(\x05\";\n\x12UpdateLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x8f\x01\n\x11\x44\x65leteLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\";\n\x12\x44\x65leteLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x90\x01\n\x12RestoreLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\"<\n\x13RestoreLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"F\n\x0fLinkFieldChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\told_value\x18\x02 \x01(\t\x12\x11\n\tnew_value\x18\x03 \x01(\t\"\xe9\x01\n\tLinkEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12%\n\x04link\x18\x07 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x33\n\x07\x63hanges\x18\x08 \x03(\x0b\x32\".shortener.link.v1.LinkFieldChange\"\x92\x01\n\x15ListLinkEventsRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"x\n\x16ListLinkEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.shortener.link.v1.LinkEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0f\x63urrent_version\x18\x03 \x01(\x03\"\x8e\x01\n\x10GetLinkAtRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x11GetLinkAtResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"h\n\x12RebuildLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"q\n\x13RebuildLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x33\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\".shortener.link.v1.LinkFieldChange\"8\n\x12ResolveLinkRequest\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"Q\n\x13ResolveLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x13\n\x0bunconfirmed\x18\x02 \x01(\x08\x32\xc9\x06\n\x0bLinkService\x12Y\n\nCreateLink\x12$.shortener.link.v1.CreateLinkRequest\x1a%.shortener.link.v1.CreateLinkResponse\x12P\n\x07GetLink\x12!.shortener.link.v1.GetLinkRequest\x1a\".shortener.link.v1.GetLinkResponse\x12Y\n\nUpdateLink\x12$.shortener.link.v1.UpdateLinkRequest\x1a%.shortener.link.v1.UpdateLinkResponse\x12Y\n\nDeleteLink\x12$.shortener.link.v1.DeleteLinkRequest\x1a%.shortener.link.v1.DeleteLinkResponse\x12\\\n\x0bRestoreLink\x12%.shortener.link.v1.RestoreLinkRequest\x1a&.shortener.link.v1.RestoreLinkResponse\x12\x65\n\x0eListLinkEvents\x12(.shortener.link.v1.ListLinkEventsRequest\x1a).shortener.link.v1.ListLinkEventsResponse\x12V\n\tGetLinkAt\x12#.shortener.link.v1.GetLinkAtRequest\x1a$.shortener.link.v1.GetLinkAtResponse\x12\\\n\x0bRebuildLink\x12%.shortener.link.v1.RebuildLinkRequest\x1a&.shortener.link.v1.RebuildLinkResponse\x12\\\n\x0bResolveLink\x12%.shortener.link.v1.ResolveLinkRequest\x1a&.shortener.link.v1.ResolveLinkResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$shortener/link/v1/link_service.proto\x12\x11shortener.link.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"shortener/key/v1/key_service.proto\x1a\x1cshortener/link/v1/link.proto\"\x93\x02\n\x11\x43reateLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08long_url\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustom_code\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\x07 \x01(\x05\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\";\n\x12\x43reateLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x8d\x01\n\x11\x42\x61tchedCreateLink\x12\x35\n\x07request\x18\x01 \x01(\x0b\x32$.shortener.link.v1.CreateLinkRequest\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12,\n\ttime_left\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x17\x42\x61tchCreateLinksRequest\x12\x33\n\x05items\x18\x01 \x03(\x0b\x32$.shortener.link.v1.BatchedCreateLink\"8\n\x12LinkFieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xa9\x01\n\x0bLinkProblem\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x39\n\nviolations\x18\x04 \x03(\x0b\x32%.shortener.link.v1.LinkFieldViolation\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x80\x01\n\x17\x42\x61tchedCreateLinkResult\x12\'\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.LinkH\x00\x12\x31\n\x07problem\x18\x02 \x01(\x0b\x32\x1e.shortener.link.v1.LinkProblemH\x00\x42\t\n\x07outcome\"W\n\x18\x42\x61tchCreateLinksResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32*.shortener.link.v1.BatchedCreateLinkResult\"d\n\x0eGetLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"8\n\x0fGetLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\xe7\x02\n\x11UpdateLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x10\n\x08long_url\x18\x07 \x01(\t\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstarts_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fredirect_status\x18\x0c \x01(\x05\";\n\x12UpdateLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x8f\x01\n\x11\x44\x65leteLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\";\n\x12\x44\x65leteLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"\x90\x01\n\x12RestoreLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nshort_code\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nif_version\x18\x05 \x01(\x03\"<\n\x13RestoreLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"F\n\x0fLinkFieldChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\told_value\x18\x02 \x01(\t\x12\x11\n\tnew_value\x18\x03 \x01(\t\"\xe9\x01\n\tLinkEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12%\n\x04link\x18\x07 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x33\n\x07\x63hanges\x18\x08 \x03(\x0b\x32\".shortener.link.v1.LinkFieldChange\"\x92\x01\n\x15ListLinkEventsRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"x\n\x16ListLinkEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.shortener.link.v1.LinkEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0f\x63urrent_version\x18\x03 \x01(\x03\"\x8e\x01\n\x10GetLinkAtRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x11GetLinkAtResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\"h\n\x12RebuildLinkRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"q\n\x13RebuildLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x33\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\".shortener.link.v1.LinkFieldChange\"8\n\x12ResolveLinkRequest\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"Q\n\x13ResolveLinkResponse\x12%\n\x04link\x18\x01 \x01(\x0b\x32\x17.shortener.link.v1.Link\x12\x13\n\x0bunconfirmed\x18\x02 \x01(\x08\x32\xb6\x07\n\x0bLinkService\x12Y\n\nCreateLink\x12$.shortener.link.v1.CreateLinkRequest\x1a%.shortener.link.v1.CreateLinkResponse\x12k\n\x10\x42\x61tchCreateLinks\x12*.shortener.link.v1.BatchCreateLinksRequest\x1a+.shortener.link.v1.BatchCreateLinksResponse\x12P\n\x07GetLink\x12!.shortener.link.v1.GetLinkRequest\x1a\".shortener.link.v1.GetLinkResponse\x12Y\n\nUpdateLink\x12$.shortener.link.v1.UpdateLinkRequest\x1a%.shortener.link.v1.UpdateLinkResponse\x12Y\n\nDeleteLink\x12$.shortener.link.v1.DeleteLinkRequest\x1a%.shortener.link.v1.DeleteLinkResponse\x12\\\n\x0bRestoreLink\x12%.shortener.link.v1.RestoreLinkRequest\x1a&.shortener.link.v1.RestoreLinkResponse\x12\x65\n\x0eListLinkEvents\x12(.shortener.link.v1.ListLinkEventsRequest\x1a).shortener.link.v1.ListLinkEventsResponse\x12V\n\tGetLinkAt\x12#.shortener.link.v1.GetLinkAtRequest\x1a$.shortener.link.v1.GetLinkAtResponse\x12\\\n\x0bRebuildLink\x12%.shortener.link.v1.RebuildLinkRequest\x1a&.shortener.link.v1.RebuildLinkResponse\x12\\\n\x0bResolveLink\x12%.shortener.link.v1.ResolveLinkRequest\x1a&.shortener.link.v1.ResolveLinkResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortener.link.v1.link_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATELINKREQUEST']._serialized_start=193
-  _globals['_CREATELINKREQUEST']._serialized_end=468
-  _globals['_CREATELINKRESPONSE']._serialized_start=470
-  _globals['_CREATELINKRESPONSE']._serialized_end=529
-  _globals['_GETLINKREQUEST']._serialized_start=531
-  _globals['_GETLINKREQUEST']._serialized_end=631
-  _globals['_GETLINKRESPONSE']._serialized_start=633
-  _globals['_GETLINKRESPONSE']._serialized_end=689
-  _globals['_UPDATELINKREQUEST']._serialized_start=692
-  _globals['_UPDATELINKREQUEST']._serialized_end=1051
-  _globals['_UPDATELINKRESPONSE']._serialized_start=1053
-  _globals['_UPDATELINKRESPONSE']._serialized_end=1112
-  _globals['_DELETELINKREQUEST']._serialized_start=1115
-  _globals['_DELETELINKREQUEST']._serialized_end=1258
-  _globals['_DELETELINKRESPONSE']._serialized_start=1260
-  _globals['_DELETELINKRESPONSE']._serialized_end=1319
-  _globals['_RESTORELINKREQUEST']._serialized_start=1322
-  _globals['_RESTORELINKREQUEST']._serialized_end=1466
-  _globals['_RESTORELINKRESPONSE']._serialized_start=1468
-  _globals['_RESTORELINKRESPONSE']._serialized_end=1528
-  _globals['_LINKFIELDCHANGE']._serialized_start=1530
-  _globals['_LINKFIELDCHANGE']._serialized_end=1600
-  _globals['_LINKEVENT']._serialized_start=1603
-  _globals['_LINKEVENT']._serialized_end=1836
-  _globals['_LISTLINKEVENTSREQUEST']._serialized_start=1839
-  _globals['_LISTLINKEVENTSREQUEST']._serialized_end=1985
-  _globals['_LISTLINKEVENTSRESPONSE']._serialized_start=1987
-  _globals['_LISTLINKEVENTSRESPONSE']._serialized_end=2107
-  _globals['_GETLINKATREQUEST']._serialized_start=2110
-  _globals['_GETLINKATREQUEST']._serialized_end=2252
-  _globals['_GETLINKATRESPONSE']._serialized_start=2254
-  _globals['_GETLINKATRESPONSE']._serialized_end=2312
-  _globals['_REBUILDLINKREQUEST']._serialized_start=2314
-  _globals['_REBUILDLINKREQUEST']._serialized_end=2418
-  _globals['_REBUILDLINKRESPONSE']._serialized_start=2420
-  _globals['_REBUILDLINKRESPONSE']._serialized_end=2533
-  _globals['_RESOLVELINKREQUEST']._serialized_start=2535
-  _globals['_RESOLVELINKREQUEST']._serialized_end=2591
-  _globals['_RESOLVELINKRESPONSE']._serialized_start=2593
-  _globals['_RESOLVELINKRESPONSE']._serialized_end=2674
-  _globals['_LINKSERVICE']._serialized_start=2677
-  _globals['_LINKSERVICE']._serialized_end=3518
+  _globals['_CREATELINKREQUEST']._serialized_start=225
+  _globals['_CREATELINKREQUEST']._serialized_end=500
+  _globals['_CREATELINKRESPONSE']._serialized_start=502
+  _globals['_CREATELINKRESPONSE']._serialized_end=561
+  _globals['_BATCHEDCREATELINK']._serialized_start=564
+  _globals['_BATCHEDCREATELINK']._serialized_end=705
+  _globals['_BATCHCREATELINKSREQUEST']._serialized_start=707
+  _globals['_BATCHCREATELINKSREQUEST']._serialized_end=785
+  _globals['_LINKFIELDVIOLATION']._serialized_start=787
+  _globals['_LINKFIELDVIOLATION']._serialized_end=843
+  _globals['_LINKPROBLEM']._serialized_start=846
+  _globals['_LINKPROBLEM']._serialized_end=1015
+  _globals['_BATCHEDCREATELINKRESULT']._serialized_start=1018
+  _globals['_BATCHEDCREATELINKRESULT']._serialized_end=1146
+  _globals['_BATCHCREATELINKSRESPONSE']._serialized_start=1148
+  _globals['_BATCHCREATELINKSRESPONSE']._serialized_end=1235
+  _globals['_GETLINKREQUEST']._serialized_start=1237
+  _globals['_GETLINKREQUEST']._serialized_end=1337
+  _globals['_GETLINKRESPONSE']._serialized_start=1339
+  _globals['_GETLINKRESPONSE']._serialized_end=1395
+  _globals['_UPDATELINKREQUEST']._serialized_start=1398
+  _globals['_UPDATELINKREQUEST']._serialized_end=1757
+  _globals['_UPDATELINKRESPONSE']._serialized_start=1759
+  _globals['_UPDATELINKRESPONSE']._serialized_end=1818
+  _globals['_DELETELINKREQUEST']._serialized_start=1821
+  _globals['_DELETELINKREQUEST']._serialized_end=1964
+  _globals['_DELETELINKRESPONSE']._serialized_start=1966
+  _globals['_DELETELINKRESPONSE']._serialized_end=2025
+  _globals['_RESTORELINKREQUEST']._serialized_start=2028
+  _globals['_RESTORELINKREQUEST']._serialized_end=2172
+  _globals['_RESTORELINKRESPONSE']._serialized_start=2174
+  _globals['_RESTORELINKRESPONSE']._serialized_end=2234
+  _globals['_LINKFIELDCHANGE']._serialized_start=2236
+  _globals['_LINKFIELDCHANGE']._serialized_end=2306
+  _globals['_LINKEVENT']._serialized_start=2309
+  _globals['_LINKEVENT']._serialized_end=2542
+  _globals['_LISTLINKEVENTSREQUEST']._serialized_start=2545
+  _globals['_LISTLINKEVENTSREQUEST']._serialized_end=2691
+  _globals['_LISTLINKEVENTSRESPONSE']._serialized_start=2693
+  _globals['_LISTLINKEVENTSRESPONSE']._serialized_end=2813
+  _globals['_GETLINKATREQUEST']._serialized_start=2816
+  _globals['_GETLINKATREQUEST']._serialized_end=2958
+  _globals['_GETLINKATRESPONSE']._serialized_start=2960
+  _globals['_GETLINKATRESPONSE']._serialized_end=3018
+  _globals['_REBUILDLINKREQUEST']._serialized_start=3020
+  _globals['_REBUILDLINKREQUEST']._serialized_end=3124
+  _globals['_REBUILDLINKRESPONSE']._serialized_start=3126
+  _globals['_REBUILDLINKRESPONSE']._serialized_end=3239
+  _globals['_RESOLVELINKREQUEST']._serialized_start=3241
+  _globals['_RESOLVELINKREQUEST']._serialized_end=3297
+  _globals['_RESOLVELINKRESPONSE']._serialized_start=3299
+  _globals['_RESOLVELINKRESPONSE']._serialized_end=3380
+  _globals['_LINKSERVICE']._serialized_start=3383
+  _globals['_LINKSERVICE']._serialized_end=4333
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -107,6 +108,188 @@ class CreateLinkResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateLinkResponse: _TypeAlias = CreateLinkResponse  # noqa: Y015
+
+@_typing.final
+class BatchedCreateLink(_message.Message):
+    """One creation among others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_FIELD_NUMBER: _builtins.int
+    traceparent: _builtins.str
+    """W3C traceparent of the span that waits for this item; empty: none."""
+    @_builtins.property
+    def request(self) -> Global___CreateLinkRequest:
+        """As for CreateLink; its principal is stated, or is the caller's own, in each item by the same rule."""
+
+    @_builtins.property
+    def time_left(self) -> _duration_pb2.Duration:
+        """What is left of this item's time; 0: as much as the call has. An item whose time is over is not begun."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___CreateLinkRequest | None = ...,
+        traceparent: _builtins.str = ...,
+        time_left: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "time_left", b"time_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "time_left", b"time_left", "traceparent", b"traceparent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchedCreateLink: _TypeAlias = BatchedCreateLink  # noqa: Y015
+
+@_typing.final
+class BatchCreateLinksRequest(_message.Message):
+    """Request of BatchCreateLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchedCreateLink]:
+        """At most 100; each stands for itself."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___BatchedCreateLink] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateLinksRequest: _TypeAlias = BatchCreateLinksRequest  # noqa: Y015
+
+@_typing.final
+class LinkFieldViolation(_message.Message):
+    """A field and what is wrong with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Name of the field."""
+    description: _builtins.str
+    """A sentence for its author."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkFieldViolation: _TypeAlias = LinkFieldViolation  # noqa: Y015
+
+@_typing.final
+class LinkProblem(_message.Message):
+    """Why a link was not made: what the error of a CreateLink would have said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """gRPC status code."""
+    reason: _builtins.str
+    """Reason in upper case, as in ErrorInfo."""
+    message: _builtins.str
+    """A sentence."""
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkFieldViolation]:
+        """The fields that are wrong."""
+
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """When to come again; absent: not said."""
+
+    def __init__(
+        self,
+        *,
+        status: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        violations: _abc.Iterable[Global___LinkFieldViolation] | None = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "retry_after", b"retry_after", "status", b"status", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkProblem: _TypeAlias = LinkProblem  # noqa: Y015
+
+@_typing.final
+class BatchedCreateLinkResult(_message.Message):
+    """What came of one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def link(self) -> _link_pb2.Link:
+        """The link as stored."""
+
+    @_builtins.property
+    def problem(self) -> Global___LinkProblem:
+        """Why there is none."""
+
+    def __init__(
+        self,
+        *,
+        link: _link_pb2.Link | None = ...,
+        problem: Global___LinkProblem | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "outcome", b"outcome", "problem", b"problem"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "outcome", b"outcome", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["link", "problem"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___BatchedCreateLinkResult: _TypeAlias = BatchedCreateLinkResult  # noqa: Y015
+
+@_typing.final
+class BatchCreateLinksResponse(_message.Message):
+    """Response of BatchCreateLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchedCreateLinkResult]:
+        """One for each item, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchedCreateLinkResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateLinksResponse: _TypeAlias = BatchCreateLinksResponse  # noqa: Y015
 
 @_typing.final
 class GetLinkRequest(_message.Message):

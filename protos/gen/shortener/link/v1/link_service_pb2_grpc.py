@@ -40,6 +40,11 @@ class LinkServiceStub:
                 request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.CreateLinkRequest.SerializeToString,
                 response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.CreateLinkResponse.FromString,
                 _registered_method=True)
+        self.BatchCreateLinks = channel.unary_unary(
+                '/shortener.link.v1.LinkService/BatchCreateLinks',
+                request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.BatchCreateLinksRequest.SerializeToString,
+                response_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.BatchCreateLinksResponse.FromString,
+                _registered_method=True)
         self.GetLink = channel.unary_unary(
                 '/shortener.link.v1.LinkService/GetLink',
                 request_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.GetLinkRequest.SerializeToString,
@@ -88,6 +93,13 @@ class LinkServiceServicer:
 
     def CreateLink(self, request, context):
         """Makes a link. Durable when it returns.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCreateLinks(self, request, context):
+        """Makes many links. A bad one fails alone; the answer comes when the slowest is done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +168,11 @@ def add_LinkServiceServicer_to_server(servicer, server):
                     servicer.CreateLink,
                     request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.CreateLinkRequest.FromString,
                     response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.CreateLinkResponse.SerializeToString,
+            ),
+            'BatchCreateLinks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateLinks,
+                    request_deserializer=shortener_dot_link_dot_v1_dot_link__service__pb2.BatchCreateLinksRequest.FromString,
+                    response_serializer=shortener_dot_link_dot_v1_dot_link__service__pb2.BatchCreateLinksResponse.SerializeToString,
             ),
             'GetLink': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLink,
@@ -226,6 +243,33 @@ class LinkService:
             '/shortener.link.v1.LinkService/CreateLink',
             shortener_dot_link_dot_v1_dot_link__service__pb2.CreateLinkRequest.SerializeToString,
             shortener_dot_link_dot_v1_dot_link__service__pb2.CreateLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateLinks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.link.v1.LinkService/BatchCreateLinks',
+            shortener_dot_link_dot_v1_dot_link__service__pb2.BatchCreateLinksRequest.SerializeToString,
+            shortener_dot_link_dot_v1_dot_link__service__pb2.BatchCreateLinksResponse.FromString,
             options,
             channel_credentials,
             insecure,

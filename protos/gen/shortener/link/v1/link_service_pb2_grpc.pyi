@@ -35,6 +35,8 @@ class LinkServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LinkServiceAsyncStub: ...
     CreateLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.CreateLinkRequest, _link_service_pb2.CreateLinkResponse]
     """Makes a link. Durable when it returns."""
+    BatchCreateLinks: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.BatchCreateLinksRequest, _link_service_pb2.BatchCreateLinksResponse]
+    """Makes many links. A bad one fails alone; the answer comes when the slowest is done."""
     GetLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkRequest, _link_service_pb2.GetLinkResponse]
     """The owner's view of a link."""
     UpdateLink: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.UpdateLinkRequest, _link_service_pb2.UpdateLinkResponse]
@@ -59,6 +61,8 @@ class LinkServiceAsyncStub(LinkServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.CreateLinkRequest, _link_service_pb2.CreateLinkResponse]  # type: ignore[assignment]
     """Makes a link. Durable when it returns."""
+    BatchCreateLinks: _aio.UnaryUnaryMultiCallable[_link_service_pb2.BatchCreateLinksRequest, _link_service_pb2.BatchCreateLinksResponse]  # type: ignore[assignment]
+    """Makes many links. A bad one fails alone; the answer comes when the slowest is done."""
     GetLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.GetLinkRequest, _link_service_pb2.GetLinkResponse]  # type: ignore[assignment]
     """The owner's view of a link."""
     UpdateLink: _aio.UnaryUnaryMultiCallable[_link_service_pb2.UpdateLinkRequest, _link_service_pb2.UpdateLinkResponse]  # type: ignore[assignment]
@@ -86,6 +90,14 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_link_service_pb2.CreateLinkResponse, _abc.Awaitable[_link_service_pb2.CreateLinkResponse]]:
         """Makes a link. Durable when it returns."""
+
+    @_abc_1.abstractmethod
+    def BatchCreateLinks(
+        self,
+        request: _link_service_pb2.BatchCreateLinksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_service_pb2.BatchCreateLinksResponse, _abc.Awaitable[_link_service_pb2.BatchCreateLinksResponse]]:
+        """Makes many links. A bad one fails alone; the answer comes when the slowest is done."""
 
     @_abc_1.abstractmethod
     def GetLink(

@@ -1,0 +1,195 @@
+"""BatchCreateLinks: each item stands for itself, and what many have in common is done once.
+
+An item that asks for a generated code without an idempotency key is decided here and applied in one pipeline with its
+like. One with a key or with a chosen code takes several steps, some at the database: it goes its own way, as CreateLink
+does, beside the pipeline. The answer comes when the slowest is done; a gateway that does not want to wait for these
+sends them one by one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+from opentelemetry.trace import Span, SpanKind
+
+from chassis.auth import principal_of
+from chassis.clock import Clock
+from chassis.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
+from chassis.telemetry import begin_span, parse_traceparent, span, traceparent_of
+from contracts.link import Link, UserId
+from contracts.link_codec import link_to_message
+from contracts.scopes import LINKS_WRITE
+from link_service.domain import links
+from link_service.domain.destinations import DestinationPolicy
+from link_service.domain.links import Violations
+from link_service.handlers.changing import GeneratedCreation, Wanted
+from link_service.handlers.decoding import wish_of
+from link_service.handlers.refusals import invalid_field, told
+from shortener.link.v1 import link_pb2
+from shortener.link.v1 import link_service_pb2 as pb
+
+ITEMS_MAX = 100
+_ALONE_MAX = 16  # items of one batch that go their own way at a time
+_SPAN = "shortener.link.v1.LinkService/CreateLink"  # in a trace a create looks the same, however it travelled
+_ATTRIBUTES = {"rpc.system.name": "grpc", "rpc.method": _SPAN}
+CreateAlone = Callable[[pb.CreateLinkRequest], Awaitable[link_pb2.Link]]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Ready:
+    """An item that waits for the pipeline, and its span (None: its trace is not kept)."""
+
+    place: int
+    wanted: Wanted
+    span: Span | None
+
+
+class BatchCreation:
+    """Makes many links. `create_alone` is the whole of CreateLink."""
+
+    def __init__(
+        self, generated: GeneratedCreation, create_alone: CreateAlone, policy: DestinationPolicy, clock: Clock
+    ) -> None:
+        self._generated = generated
+        self._create_alone = create_alone
+        self._policy = policy
+        self._clock = clock
+
+    async def create(self, request: pb.BatchCreateLinksRequest) -> pb.BatchCreateLinksResponse:
+        """One result for each item, in order.
+
+        Raises:
+            InvalidArgument: there are too many items; none was begun.
+        """
+        items = request.items
+        if len(items) > ITEMS_MAX:
+            raise invalid_field("items", f"A batch has at most {ITEMS_MAX} links.")
+        results: list[pb.BatchedCreateLinkResult] = [_NOT_BEGUN] * len(items)
+        ready: list[_Ready] = []
+        alone: list[int] = []
+        for place, item in enumerate(items):
+            if item.request.custom_code or item.request.request_id:
+                alone.append(place)
+            elif isinstance(decided := self._decide(place, item), _Ready):
+                ready.append(decided)
+            else:
+                results[place] = _problem(decided)
+        if alone:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._together(ready, results))
+                places = asyncio.Semaphore(_ALONE_MAX)
+                for place in alone:
+                    tasks.create_task(self._one(place, items[place], places, results))
+        else:
+            await self._together(ready, results)
+        return pb.BatchCreateLinksResponse(results=results)
+
+    def _decide(self, place: int, item: pb.BatchedCreateLink) -> _Ready | ServiceError:
+        """Everything before Redis; what is wrong with one item is that item's."""
+        try:
+            if _is_over(item):
+                return _too_late()
+            principal = principal_of(item.request.principal, LINKS_WRITE)
+            terms = links.check(wish_of(item.request), now=self._clock.now(), policy=self._policy)
+            if isinstance(terms, Violations):
+                return told(terms)
+            traceparent = item.traceparent if item.traceparent and parse_traceparent(item.traceparent) else None
+            current = begin_span(_SPAN, SpanKind.SERVER, parent=traceparent, attributes=_ATTRIBUTES)
+            wanted = Wanted(
+                terms, UserId(principal.user_id), traceparent if current is None else traceparent_of(current)
+            )
+            return _Ready(place, wanted, current)
+        except ServiceError as exc:
+            return exc
+        except Exception as exc:  # noqa: BLE001 (the boundary of an item: told to its caller, logged by _unexpected)
+            return _unexpected(exc)
+
+    async def _together(self, ready: Sequence[_Ready], results: list[pb.BatchedCreateLinkResult]) -> None:
+        if not ready:
+            return
+        try:
+            outcomes = await self._generated.create_all([item.wanted for item in ready])
+            for item, outcome in zip(ready, outcomes, strict=True):
+                results[item.place] = _result(outcome)
+                if item.span is not None and isinstance(outcome, ServiceError):
+                    _describe(item.span, outcome)
+        finally:
+            for item in ready:
+                if item.span is not None:
+                    item.span.end()
+
+    async def _one(
+        self,
+        place: int,
+        item: pb.BatchedCreateLink,
+        places: asyncio.Semaphore,
+        results: list[pb.BatchedCreateLinkResult],
+    ) -> None:
+        """An item that goes its own way, within its own time."""
+        begun = False
+        outcome: link_pb2.Link | ServiceError
+        with span(_SPAN, SpanKind.SERVER, parent=item.traceparent, attributes=_ATTRIBUTES) as current:
+            try:
+                async with asyncio.timeout(_left_s(item)), places:
+                    begun = True
+                    outcome = await self._create_alone(item.request)
+            except TimeoutError:
+                outcome = DeadlineExceeded("deadline_exceeded", "The deadline is over.") if begun else _too_late()
+            except ServiceError as exc:
+                outcome = exc
+            except Exception as exc:  # noqa: BLE001 (as in _decide)
+                outcome = _unexpected(exc)
+            if isinstance(outcome, ServiceError):
+                _describe(current, outcome)
+        results[place] = (
+            _problem(outcome) if isinstance(outcome, ServiceError) else pb.BatchedCreateLinkResult(link=outcome)
+        )
+
+
+def _is_over(item: pb.BatchedCreateLink) -> bool:
+    return item.HasField("time_left") and _seconds(item.time_left) <= 0
+
+
+def _left_s(item: pb.BatchedCreateLink) -> float | None:
+    return _seconds(item.time_left) if item.HasField("time_left") else None
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _describe(current: Span, error: ServiceError) -> None:
+    current.set_attribute("rpc.response.status_code", error.status.name)
+    current.set_attribute("error.type", error.reason)
+
+
+def _too_late() -> Unavailable:
+    """Nothing was done, and the caller may say so."""
+    return Unavailable("unavailable", "There was too much to do.", retry_after_s=1)
+
+
+def _unexpected(failure: Exception) -> Internal:
+    logger.error("an item of a batch failed", exc_info=failure)
+    return Internal("internal", "Something went wrong on our side.")
+
+
+def _result(outcome: Link | ServiceError) -> pb.BatchedCreateLinkResult:
+    if isinstance(outcome, ServiceError):
+        return _problem(outcome)
+    return pb.BatchedCreateLinkResult(link=link_to_message(outcome))
+
+
+def _problem(error: ServiceError) -> pb.BatchedCreateLinkResult:
+    violations = [pb.LinkFieldViolation(field=item.field, description=item.description) for item in error.fields]
+    problem = pb.LinkProblem(
+        status=error.status.value[0], reason=error.reason.upper(), message=error.message, violations=violations
+    )
+    if error.retry_after_s is not None:
+        problem.retry_after.FromMilliseconds(int(error.retry_after_s * 1000))
+    return pb.BatchedCreateLinkResult(problem=problem)
+
+
+_NOT_BEGUN = _problem(Internal("internal", "Something went wrong on our side."))
