@@ -4,7 +4,7 @@ Every call ends within a deadline of its adapter's, and raises Unavailable when 
 throttled; what a call that changes something has done is then not known, unless the port says otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NewType, Protocol
@@ -13,9 +13,12 @@ from chassis.auth import Plan
 from chassis.errors import Unavailable
 from contracts.cache import LEASE_MS, LeaseToken, Mutation
 from contracts.link import EventId, Link, LinkEvent, LinkKey, UserId
+from contracts.link_codec import UndecodableError
 from contracts.link_rows import Reservation
 from link_service.domain.ids import IdBlock
 from link_service.domain.intents import Intent
+
+READS_MAX = 100  # links of one read_many
 
 
 class LinkTable(Protocol):
@@ -23,6 +26,15 @@ class LinkTable(Protocol):
 
     async def read(self, key: LinkKey) -> Link | Reservation | None:
         """The projection, by a consistent read [R5]. Safe to repeat."""
+        ...
+
+    def read_many(
+        self, keys: Sequence[LinkKey]
+    ) -> AsyncIterator[Mapping[LinkKey, Link | Reservation | UndecodableError | None]]:
+        """As `read`, for at most READS_MAX different links, in parts as the database answers: each link is in one part,
+        with the error where its row cannot be read. What the database leaves undone is asked for again and is never
+        taken for absent; Unavailable ends the parts, and says nothing of the links that were in none. Safe to repeat.
+        """
         ...
 
     async def has_event(self, key: LinkKey, version: int) -> bool:
@@ -51,6 +63,31 @@ class LinkTable(Protocol):
         """Puts a reservation, on condition that there is nothing, or (`over`) exactly that older reservation [K2].
 
         False: the condition does not hold. Repeating one that was stored answers False.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """Link keys, each in one page only; `cursor` is where the next page begins, empty: this was the last."""
+
+    keys: tuple[LinkKey, ...]
+    cursor: str
+
+
+class BadCursorError(ValueError):
+    """A cursor that no page ended with."""
+
+
+class LinkKeys(Protocol):
+    """All links of table `links`, reserved codes among them, in an order of its own."""
+
+    async def page(self, cursor: str, *, rows: int) -> KeyPage:
+        """The links of the next `rows` rows, read consistently; perhaps none, although there are more pages. Links that
+        are made meanwhile may be missing. Safe to repeat. A cursor is good for ever.
+
+        Raises:
+            BadCursorError: no page ended with this cursor.
         """
         ...
 
@@ -127,6 +164,9 @@ class Accounts(Protocol):
 class Intents(Protocol):
     """What idempotency keys stand for, in Redis, for 24 h [I1]. A key is a client's, under its account.
 
+    Who is given an intent of its own request by `begin` or `swap` carries it, until it gives it up. Redis counts the
+    carriers; a carrier that dies, or whose answer was lost, stays counted, since it may yet apply the event [I3].
+
     Raises (every call):
         Unavailable: Redis is away or hangs; reason `unavailable`, since nothing of the mutation itself was done.
     """
@@ -139,8 +179,14 @@ class Intents(Protocol):
         """Replaces exactly `old` by `new`; the one that is stored then, None if it has expired."""
         ...
 
-    Who is given an intent of its own request by `begin` or `swap` carries it, until it gives it up. Redis counts the
-    carriers; a carrier that dies, or whose answer was lost, stays counted, since it may yet apply the event [I3].
+    async def find(self, user_id: UserId, idempotency_key: str) -> Intent | None:
+        """The intent that is stored, without carrying it. Safe to repeat."""
+        ...
+
+    async def give_up(self, user_id: UserId, idempotency_key: str, intent: Intent) -> bool:
+        """A carrier of exactly this intent has not applied its event and never will; called once by each. Removes the
+        intent if that was the last carrier, and tells whether [I3]."""
+        ...
 
 
 # ---------------------------------------------------------------- links and outbox in Redis
@@ -153,15 +199,6 @@ class Done:
     link: Link
     repeated: bool = False
 
-
-    async def find(self, user_id: UserId, idempotency_key: str) -> Intent | None:
-        """The intent that is stored, without carrying it. Safe to repeat."""
-        ...
-
-    async def give_up(self, user_id: UserId, idempotency_key: str, intent: Intent) -> bool:
-        """A carrier of exactly this intent has not applied its event and never will; called once by each. Removes the
-        intent if that was the last carrier, and tells whether [I3]."""
-        ...
 
 @dataclass(frozen=True, slots=True)
 class Late:
@@ -235,6 +272,11 @@ class LinkCache(Protocol):
         """Value and event in one step [R1]; when this says Done, both survive a kill of Redis."""
         ...
 
+    async def mutate_all(self, mutations: Sequence[Mutation]) -> Sequence[Verdict | Unavailable]:
+        """As `mutate`, for mutations of different links, in about the time of one. Each has its own verdict, or as a
+        value what `mutate` would have raised of it; nothing else is raised."""
+        ...
+
     async def lease(self, key: LinkKey, *, lease_ms: int = LEASE_MS) -> Present | Leased | Held:
         """The value, or the right to fill it in [R2]. The token is new with each call."""
         ...
@@ -272,11 +314,6 @@ Position = NewType("Position", tuple[int, int])  # ms of Redis' clock when the e
 @dataclass(frozen=True, slots=True)
 class QueuedEntry:
     """An entry of one of the outbox streams, as it stands there; `position` orders the entries of a bucket."""
-    async def mutate_all(self, mutations: Sequence[Mutation]) -> Sequence[Verdict | Unavailable]:
-        """As `mutate`, for mutations of different links, in about the time of one. Each has its own verdict, or as a
-        value what `mutate` would have raised of it; nothing else is raised."""
-        ...
-
 
     bucket: int
     position: Position
