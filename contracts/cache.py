@@ -16,15 +16,17 @@ Calls, `FCALL <name> <number of keys> <keys> <arguments>`; every reply is an arr
 | linkmesh_v2_persisted | url, lease             | EXPIRING; REPAIRED; NEWER; OTHER; ABSENT                           |
 | linkmesh_v2_restore | url, lease, restored     | STORED; NOTHING; OVER                                              |
 | linkmesh_v2_standing | restored                | RESTORED run_id; CHANGED run_id                                    |
-| linkmesh_v2_restored | restored                | RESTORED; OVER                                                     |
+| linkmesh_v2_restored | restored, unsettled     | RESTORED; OVER                                                     |
+| linkmesh_v2_note    | restored, noted          | NOTED; OVER                                                        |
+| linkmesh_v2_settled | unsettled                | SETTLED; NOTHING                                                   |
 | linkmesh_v2_lead    | relay:leader             | LEADING; FOLLOWING                                                 |
 | linkmesh_v2_resign  | relay:leader             | RESIGNED; NOTHING                                                  |
 | linkmesh_v2_set_aside | outbox-aside           | KEPT                                                               |
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-import re
 from datetime import datetime
 from struct import Struct
 from typing import NewType
@@ -42,9 +44,9 @@ from contracts.link_codec import (
     link_to_message,
     moment,
 )
+from shortener.link.v1.link_pb2 import Link as LinkMessage
 from shortener.store.v1.cache_entry_pb2 import CacheEntry
 from shortener.store.v1.cache_entry_pb2 import OutboxEntry as OutboxMessage
-from shortener.link.v1.link_pb2 import Link as LinkMessage
 
 LIBRARY = "linkmesh_v2"
 LIBRARY_FILE = "linkmesh_v2.lua"  # in this package
@@ -112,9 +114,9 @@ def _tag(key: LinkKey) -> str:
 # layout is fixed for ever; the format tells what follows them.
 _HEADER = Struct(">BBQ16s")
 _FORMAT = 1
-
-
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def encode_entry(link: Link, message: LinkMessage | None = None) -> bytes:
     """The value of url:{bb}:<key>: the fixed header and a CacheEntry. `message`: the link's, if it is there already.
 

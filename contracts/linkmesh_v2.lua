@@ -240,13 +240,35 @@ local function standing(keys)
   return { redis.call('GET', keys[1]) == run_id and 'RESTORED' or 'CHANGED', run_id }
 end
 
--- R8: everything was put back into this run. KEYS: restored.
+-- R8: everything was put back into this run. KEYS: restored, unsettled. What still needs an expiry, if anything does, is
+-- noted in the same step.
 local function restored(keys, args)
   if is_another_run(args[1]) then
     return { 'OVER' }
   end
+  if args[2] ~= '' then
+    redis.call('SET', keys[2], args[2])
+  end
   redis.call('SET', keys[1], args[1])
   return { 'RESTORED' }
+end
+
+-- R8: how far the log went at a moment that this run has lived through, restored. KEYS: restored, noted.
+local function note(keys, args)
+  if is_another_run(args[1]) or redis.call('GET', keys[1]) ~= run_id then
+    return { 'OVER' }
+  end
+  redis.call('SET', keys[2], args[2])
+  return { 'NOTED' }
+end
+
+-- R8: what was unsettled is settled, if it is still the same. KEYS: unsettled.
+local function settled(keys, args)
+  if redis.call('GET', keys[1]) == args[1] then
+    redis.call('DEL', keys[1])
+    return { 'SETTLED' }
+  end
+  return { 'NOTHING' }
 end
 
 -- O1. KEYS: relay:leader.
@@ -286,4 +308,6 @@ redis.register_function({ function_name = 'linkmesh_v2_resign', callback = resig
 redis.register_function({ function_name = 'linkmesh_v2_restore', callback = restore, flags = at_the_limit })
 redis.register_function({ function_name = 'linkmesh_v2_standing', callback = standing, flags = { 'no-writes' } })
 redis.register_function({ function_name = 'linkmesh_v2_restored', callback = restored, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_note', callback = note, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_settled', callback = settled, flags = at_the_limit })
 redis.register_function({ function_name = 'linkmesh_v2_set_aside', callback = set_aside, flags = at_the_limit })

@@ -25,8 +25,12 @@ from link_service.adapters.intents_redis import RedisIntents
 from link_service.adapters.link_cache_redis import MUTATE_TIMEOUT_S, READ_TIMEOUT_S, RedisLinkCache
 from link_service.adapters.link_table_dynamodb import DynamoDBLinkTable
 from link_service.adapters.outbox_redis import ANSWER_TIMEOUT_S, RedisOutbox
+from link_service.adapters.recent_events_kafka import KafkaRecentEvents
+from link_service.adapters.recovery_redis import ANSWER_TIMEOUT_S as RECOVERY_TIMEOUT_S
+from link_service.adapters.recovery_redis import RedisRecovery
 from link_service.adapters.redis_line import RedisLine
 from link_service.config import Config
+from link_service.domain.cache_gate import CacheGate
 from link_service.domain.destinations import DestinationPolicy, policy_for
 from link_service.domain.ids import IdStock
 from link_service.handlers import keys, links
@@ -36,11 +40,14 @@ from link_service.handlers.custom import CustomCreation, CustomStores
 from link_service.handlers.history import History
 from link_service.handlers.keys import KeyHandlers, KeyVerifier
 from link_service.handlers.links import LinkFlows, LinkHandlers
-from link_service.handlers.reading import Reader, TableReads
+from link_service.handlers.reading import Reader
 from link_service.handlers.rebuilding import Rebuilding
+from link_service.handlers.table_reads import TableReads
 from link_service.loops.cache_guard import CacheGuard
 from link_service.loops.id_blocks import IdBlocks
+from link_service.loops.recovery import Recovery
 from link_service.loops.relay import Relay
+from link_service.loops.settling import Settling
 from shortener.key.v1 import key_service_pb2, key_service_pb2_grpc
 from shortener.link.v1 import link_service_pb2, link_service_pb2_grpc
 
@@ -69,11 +76,16 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             Producer(config.kafka, client_id=f"link-service-{config.instance}", clock=clock, linger_ms=0)
         )
         outbox = RedisOutbox(await _redis(stack, config, ANSWER_TIMEOUT_S), clock=clock)
+        recovering = RedisRecovery(await _redis(stack, config, RECOVERY_TIMEOUT_S), clock=clock)
+        recent = KafkaRecentEvents(config.kafka, admin, client_id=f"link-service-{config.instance}-recovery")
         room = await stack.enter_async_context(TaskRoom())
 
         table = DynamoDBLinkTable(dynamodb)
         table_reads = TableReads(table, room)
-        cache = RedisLinkCache(reads=reads, mutations=mutations, clock=clock, outbox_bytes_max=config.outbox_bytes_max)
+        gate = CacheGate()
+        cache = RedisLinkCache(
+            reads=reads, mutations=mutations, clock=clock, outbox_bytes_max=config.outbox_bytes_max, gate=gate
+        )
         server = RedisCacheServer(side)
         owners = Reader(cache, table_reads, clock)
         attempts = Attempts(cache, RedisIntents(side), clock)
@@ -84,9 +96,11 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             changes=Changes(cache, owners, attempts),
             history=History(owners, table),
             rebuilding=Rebuilding(table, cache),
-            owners=owners,
             attempts=attempts,
-            redirects=Reader(RedisLinkCache(reads=redirects, mutations=mutations, clock=clock), table_reads, clock),
+            owners=owners,
+            redirects=Reader(
+                RedisLinkCache(reads=redirects, mutations=mutations, clock=clock, gate=gate), table_reads, clock
+            ),
         )
         accounts = DynamoDBAccounts(dynamodb)
         verifier = KeyVerifier(accounts, pepper, clock)
@@ -102,10 +116,22 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             verify=verifier.verify,
             reflect=config.environment == "development",
         )
+        ids = IdBlocks(stock, DynamoDBIdCounter(dynamodb), server, readiness.declare("ids"))
+        candidate = uuid7(clock.now())
         yield [
             CacheGuard(fitness=FunctionLibrary(mutations), set_ready=readiness.declare("redis")),
-            IdBlocks(stock, DynamoDBIdCounter(dynamodb), server, readiness.declare("ids")),
-            Relay(outbox=outbox, sender=producer, clock=clock, candidate=uuid7(clock.now())),
+            Recovery(
+                redis=recovering,
+                log=recent,
+                gate=gate,
+                clock=clock,
+                candidate=candidate,
+                set_ready=readiness.declare("restored"),
+                on_run=ids.tell_again,
+            ),
+            Settling(redis=recovering, log=recent, table=table, clock=clock, candidate=candidate),
+            ids,
+            Relay(outbox=outbox, sender=producer, clock=clock, candidate=candidate),
             grpc,
             AdminServer(readiness, host=config.host, port=config.admin_port),
         ]

@@ -8,7 +8,7 @@ from contracts.link_codec import UndecodableError
 from link_service.adapters.redis_line import RedisLine
 
 # A maximum needs no version and no library: the script is the same for ever.
-_RAISE = """
+_RAISE = """#!lua flags=allow-oom
 local mark = tonumber(redis.call('GET', KEYS[1]) or '0')
 if tonumber(ARGV[1]) > mark then redis.call('SET', KEYS[1], ARGV[1]) end
 return redis.status_reply('OK')

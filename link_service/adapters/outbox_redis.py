@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from chassis.clock import Clock
 from chassis.redis import Redis, redis_errors
-from contracts.cache import BUCKETS, OUTBOX_FIELD, lead_call, outbox_aside_key, outbox_key, resign_call
+from contracts.cache import BUCKETS, OUTBOX_FIELD, lead_call, outbox_key, resign_call, set_aside_call
 from contracts.link_codec import UndecodableError
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.redis_line import RedisLine
@@ -54,9 +54,8 @@ class RedisOutbox:
     async def set_aside(self, entry: QueuedEntry) -> None:
         """Keeps a copy of an entry that cannot be read, under its own position."""
         milliseconds, sequence = entry.position
-        await self._line.ask(
-            "XADD", outbox_aside_key(entry.bucket), "*", OUTBOX_FIELD, entry.data, "at", f"{milliseconds}-{sequence}"
-        )
+        call = set_aside_call(entry.bucket, entry.data, f"{milliseconds}-{sequence}")
+        await self._library.call(self._line, call)  # a plain XADD is refused at maxmemory, and the relay would stand
 
     async def depth(self) -> OutboxDepth:
         """Entries, bytes and age of what waits in all streams together."""

@@ -29,6 +29,7 @@ class IdBlocks:
         self._counter = counter
         self._server = server
         self._set_ready = set_ready
+        self._leased_end = 0  # of the highest block of this process
 
     async def run(self, stop: asyncio.Event) -> None:
         """Leases until stop is set."""
@@ -64,6 +65,16 @@ class IdBlocks:
             problem = f"the counter of ids stands below {known}, which was leased before, or is used up"
             logger.error("%s", problem)
             return problem
+        self._leased_end = max(self._leased_end, block.end)
         await self._server.raise_ids_high(block.end)
         self._stock.add(block)
         return None
+
+    async def tell_again(self) -> None:
+        """Raises the mark of a Redis that may have forgotten it.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        if self._leased_end:
+            await self._server.raise_ids_high(self._leased_end)
