@@ -54,6 +54,13 @@ class ServiceError(Exception):
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
 
+    def again(self) -> "ServiceError":
+        """The same error as an object of its own: if several callers raised the one that they all waited for, each
+        would add its traceback to the others', and keep alive what these hold."""
+        return kind_of(self.status)(
+            self.reason, self.message, fields=self.fields, metadata=self.metadata, retry_after_s=self.retry_after_s
+        )
+
 
 class InvalidArgument(ServiceError):
     """The request can never succeed as it is."""

@@ -23,6 +23,7 @@ from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.id_counter_dynamodb import DynamoDBIdCounter
 from link_service.adapters.intents_redis import RedisIntents
 from link_service.adapters.link_cache_redis import MUTATE_TIMEOUT_S, READ_TIMEOUT_S, RedisLinkCache
+from link_service.adapters.link_keys_dynamodb import DynamoDBLinkKeys
 from link_service.adapters.link_table_dynamodb import DynamoDBLinkTable
 from link_service.adapters.outbox_redis import ANSWER_TIMEOUT_S, RedisOutbox
 from link_service.adapters.recent_events_kafka import KafkaRecentEvents
@@ -33,7 +34,8 @@ from link_service.config import Config
 from link_service.domain.cache_gate import CacheGate
 from link_service.domain.destinations import DestinationPolicy, policy_for
 from link_service.domain.ids import IdStock
-from link_service.handlers import keys, links
+from link_service.handlers import administration, keys, links
+from link_service.handlers.administration import LinkAdminHandlers
 from link_service.handlers.attempts import Attempts
 from link_service.handlers.changing import Changes, GeneratedCreation
 from link_service.handlers.custom import CustomCreation, CustomStores
@@ -49,7 +51,12 @@ from link_service.loops.recovery import Recovery
 from link_service.loops.relay import Relay
 from link_service.loops.settling import Settling
 from shortener.key.v1 import key_service_pb2, key_service_pb2_grpc
-from shortener.link.v1 import link_service_pb2, link_service_pb2_grpc
+from shortener.link.v1 import (
+    link_admin_service_pb2,
+    link_admin_service_pb2_grpc,
+    link_service_pb2,
+    link_service_pb2_grpc,
+)
 
 _KEY_BYTES = 32
 _DYNAMODB_TIMEOUT_S = 2.0
@@ -95,7 +102,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             custom=CustomCreation(stores, owners, attempts, room, clock),
             changes=Changes(cache, owners, attempts),
             history=History(owners, table),
-            rebuilding=Rebuilding(table, cache),
+            rebuilding=Rebuilding(table, cache, DynamoDBLinkKeys(dynamodb)),
             attempts=attempts,
             owners=owners,
             redirects=Reader(
@@ -109,6 +116,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             port=config.grpc_port,
             services=[
                 _link_service(LinkHandlers(flows, policy, clock)),
+                _link_admin_service(LinkAdminHandlers(flows.rebuilding)),
                 _key_service(KeyHandlers(accounts, verifier, clock)),
             ],
             readiness=readiness,
@@ -155,6 +163,14 @@ def _link_service(handlers: LinkHandlers) -> Service:
         link_service_pb2.DESCRIPTOR.services_by_name["LinkService"],
         lambda server: link_service_pb2_grpc.add_LinkServiceServicer_to_server(handlers, server),
         links.POLICIES,
+    )
+
+
+def _link_admin_service(handlers: LinkAdminHandlers) -> Service:
+    return Service(
+        link_admin_service_pb2.DESCRIPTOR.services_by_name["LinkAdminService"],
+        lambda server: link_admin_service_pb2_grpc.add_LinkAdminServiceServicer_to_server(handlers, server),
+        administration.POLICIES,
     )
 
 

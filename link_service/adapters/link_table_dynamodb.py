@@ -1,13 +1,15 @@
 """Table `links` in DynamoDB."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from chassis.dynamodb import dynamodb_errors
+from chassis.dynamodb import Item, batch_get_pages, dynamodb_errors
 from contracts.link import Link, LinkEvent, LinkKey
+from contracts.link_codec import UndecodableError
 from contracts.link_rows import (
     RESERVED,
     Reservation,
+    Row,
     WritableRow,
     event_from_row,
     link_from_row,
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 class DynamoDBLinkTable:
     """The port LinkTable."""
 
-    def __init__(self, client: "DynamoDBClient") -> None:
+    def __init__(self, client: "DynamoDBClient", *, timeout_s: float = 2.0) -> None:
         self._client = client
+        self._timeout_s = timeout_s  # of one read_many, with all that is asked again of it
 
     async def read(self, key: LinkKey) -> Link | Reservation | None:
         """The projection, by a consistent read.
@@ -39,6 +42,24 @@ class DynamoDBLinkTable:
             answer = await self._client.get_item(TableName=LINKS.name, Key=row_key(key), ConsistentRead=True)
         row = answer.get("Item")
         return None if row is None else reservation_from_row(row) or link_from_row(row)
+
+    async def read_many(
+        self, keys: Sequence[LinkKey]
+    ) -> AsyncIterator[Mapping[LinkKey, Link | Reservation | UndecodableError | None]]:
+        """The projections, by consistent reads, in parts as the database answers; a row that cannot be read harms no
+        other.
+
+        Raises:
+            Unavailable: the database is away, hangs or throttles; what was in no part is not answered.
+        """
+        by_pk = {link_pk(key): key for key in keys}
+        asked: list[Item] = [row_key(key) for key in keys]
+        async for page in batch_get_pages(self._client, LINKS.name, asked, timeout_s=self._timeout_s):
+            found: dict[LinkKey, Link | Reservation | UndecodableError | None]
+            found = {by_pk[key["pk"]["S"]]: None for key in page.keys}
+            for row in page.items:
+                found[by_pk[row["pk"]["S"]]] = _read_row(row)
+            yield found
 
     async def has_event(self, key: LinkKey, version: int) -> bool:
         """Whether the event row of a version exists, by a consistent read.
@@ -154,6 +175,13 @@ class DynamoDBLinkTable:
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
         return True
+
+
+def _read_row(row: Row) -> Link | Reservation | UndecodableError | None:
+    try:
+        return reservation_from_row(row) or link_from_row(row)
+    except UndecodableError as exc:
+        return exc
 
 
 def _versions(key: LinkKey, *, first: int) -> WritableRow:

@@ -14,8 +14,9 @@ from typing import TypeVar
 from chassis.errors import Unavailable
 from contracts.link import Link, LinkEvent, LinkKey, UserId
 from link_service.domain.history import BadTokenError, Search, first_version, page_size_of, page_token
-from link_service.handlers.reading import READ_TIMEOUT_S, Reader
+from link_service.handlers.reading import Reader
 from link_service.handlers.refusals import invalid_field, not_found
+from link_service.handlers.table_reads import READ_TIMEOUT_S
 from link_service.ports import LinkTable
 
 Answer = TypeVar("Answer")

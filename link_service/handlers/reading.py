@@ -11,7 +11,7 @@ from contracts.link import Link, LinkKey
 from contracts.link_codec import UndecodableError
 from link_service.handlers.metrics import RESOLVED
 from link_service.handlers.table_reads import Flight, TableReads, landed
-from link_service.ports import Held, Leased, LinkCache, LinkTable, Present, Restoring
+from link_service.ports import Held, Leased, LinkCache, Present, Restoring
 
 _HELD_POLL_S = 0.02  # a lease is held for the length of one consistent read, mostly
 _HELD_POLLS_MAX = 50

@@ -14,7 +14,7 @@ from chassis.dynamodb import open_dynamodb
 from chassis.redis import open_redis
 from contracts.codes import ID_BLOCK, SPACE
 from contracts.link import EventId, Link, LinkKey, UserId
-from contracts.link_codec import encode_event
+from contracts.link_codec import UndecodableError, encode_event
 from contracts.link_rows import Reservation, event_to_row, link_to_row
 from contracts.tables import COUNTERS, LINKS
 from link_service.adapters.accounts_dynamodb import DynamoDBAccounts
@@ -25,7 +25,7 @@ from link_service.adapters.link_table_dynamodb import DynamoDBLinkTable
 from link_service.adapters.redis_line import RedisLine
 from link_service.domain.ids import IdBlock
 from link_service.domain.intents import Intent
-from link_service.ports import Accounts, CacheServer, IdCounter, Intents, LinkTable, StoredKey
+from link_service.ports import READS_MAX, Accounts, CacheServer, IdCounter, Intents, LinkTable, StoredKey
 from linkmesh.local.engines import DynamoDBEngine, ValkeyEngine
 from tests.fakes.link_events import event_of, make_link
 from tests.fakes.link_service_ports import (
@@ -139,6 +139,28 @@ def test_a_reservation_is_put_over_nothing_or_over_exactly_the_one_that_was_read
         assert not await stores.table.reserve(third, over=first)
 
         assert await stores.table.read(key) == second
+
+    play(scenario)
+
+
+@pytest.mark.rule("R5", "K2")
+@pytest.mark.parametrize("count", [1, READS_MAX])
+def test_many_links_are_read_as_one_is(play: Play, count: int) -> None:
+    """R5: each link that is asked for is in exactly one part: as it is, as a reservation, or absent."""
+
+    async def scenario(stores: Stores) -> None:
+        keys = [new_key() for _ in range(count)]
+        expected: dict[LinkKey, Link | Reservation | UndecodableError | None] = dict.fromkeys(keys)
+        for key in keys[:3]:
+            expected[key] = await stores.put_link(key)
+        for key in keys[3:5]:
+            expected[key] = reserved = reservation(key)
+            assert await stores.table.reserve(reserved, over=None)
+
+        parts = [part async for part in stores.table.read_many(keys)]
+
+        assert sorted(key for part in parts for key in part) == sorted(keys)
+        assert {key: found for part in parts for key, found in part.items()} == expected
 
     play(scenario)
 

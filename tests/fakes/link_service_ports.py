@@ -1,6 +1,7 @@
 """The stores of link_service in memory; tests/contract/test_link_service_stores.py proves them."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -8,10 +9,11 @@ from chassis.auth import Plan
 from chassis.errors import Unavailable
 from contracts.codes import ID_BLOCK, SPACE
 from contracts.link import Link, LinkEvent, LinkKey, UserId
+from contracts.link_codec import UndecodableError
 from contracts.link_rows import Reservation
 from link_service.domain.ids import IdBlock
 from link_service.domain.intents import Intent
-from link_service.ports import StoredKey
+from link_service.ports import READS_MAX, BadCursorError, KeyPage, StoredKey
 
 
 @dataclass
@@ -26,6 +28,10 @@ class Switch:
             raise Unavailable("unavailable", "Nobody answers.", retry_after_s=1)
 
 
+async def _at_once() -> None:
+    await asyncio.sleep(0)
+
+
 @dataclass
 class FakeLinkTable(Switch):
     """The port LinkTable."""
@@ -34,11 +40,27 @@ class FakeLinkTable(Switch):
     events: set[tuple[LinkKey, int]] = field(default_factory=set)
     rows: dict[tuple[LinkKey, int], LinkEvent] = field(default_factory=dict)
     reads: int = 0
+    batches: list[tuple[LinkKey, ...]] = field(default_factory=list)
+    part: int = READS_MAX
+    network: Callable[[], Awaitable[None]] = _at_once  # the way back of a read_many's answer
 
     async def read(self, key: LinkKey) -> Link | Reservation | None:
         self.answer()
         self.reads += 1
         return self.meta.get(key)
+
+    async def read_many(
+        self, keys: Sequence[LinkKey]
+    ) -> AsyncIterator[Mapping[LinkKey, Link | Reservation | UndecodableError | None]]:
+        """In parts of `part`: what the database leaves undone comes later."""
+        assert len(set(keys)) == len(keys) <= READS_MAX
+        self.answer()
+        self.batches.append(tuple(keys))
+        self.reads += 1
+        found = {key: self.meta.get(key) for key in keys}
+        await self.network()
+        for start in range(0, len(keys), self.part):
+            yield {key: found[key] for key in keys[start : start + self.part]}
 
     async def has_event(self, key: LinkKey, version: int) -> bool:
         self.answer()
@@ -77,6 +99,24 @@ class FakeLinkTable(Switch):
         if holds:
             self.meta[wanted.key] = wanted
         return holds
+
+
+@dataclass
+class FakeLinkKeys:
+    """The port LinkKeys on a FakeLinkTable: a row for each projection and each event, in the order of their names."""
+
+    table: FakeLinkTable
+
+    async def page(self, cursor: str, *, rows: int) -> KeyPage:
+        self.table.answer()
+        if cursor and "#" not in cursor:
+            raise BadCursorError("not a cursor of ours")
+        names = [(key, version) for key, version in self.table.rows] + [(key, 0) for key in self.table.meta]
+        left = sorted(f"{key}#{version:06d}" for key, version in names if f"{key}#{version:06d}" > cursor)
+        page, before = left[:rows], cursor.rpartition("#")[0]
+        keys = dict.fromkeys(name.rpartition("#")[0] for name in page)
+        keys.pop(before, None)
+        return KeyPage(tuple(LinkKey(key) for key in keys), page[-1] if len(left) > rows else "")
 
 
 @dataclass
@@ -135,10 +175,13 @@ class FakeIntents(Switch):
     """The port Intents; nothing expires by itself."""
 
     stored: dict[tuple[UserId, str], Intent] = field(default_factory=dict)
+    carriers: dict[tuple[UserId, str], int] = field(default_factory=dict)
 
     async def begin(self, user_id: UserId, idempotency_key: str, intent: Intent) -> Intent:
         self.answer()
-        return self.stored.setdefault((user_id, idempotency_key), intent)
+        name = (user_id, idempotency_key)
+        self.stored.setdefault(name, intent)
+        return self._carried(name, intent)
 
     async def swap(self, user_id: UserId, idempotency_key: str, *, old: Intent, new: Intent) -> Intent | None:
         self.answer()
@@ -180,7 +223,6 @@ class FakeAccounts(Switch):
     asked: int = 0
 
     async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> None:
-    carriers: dict[tuple[UserId, str], int] = field(default_factory=dict)
         self.answer()
         self.plans.setdefault(user_id, plan)
 

@@ -11,21 +11,24 @@ from chassis.task_room import TaskRoom
 from contracts.cache import decode_outbox_entry
 from contracts.codes import CodePermutation
 from contracts.link_codec import decode_event, timestamp
-from contracts.scopes import ACCOUNT_SCOPES
+from contracts.scopes import ACCOUNT_SCOPES, OPERATE
 from link_service.domain.destinations import policy_for
 from link_service.domain.ids import IdBlock, IdStock
+from link_service.handlers.administration import LinkAdminHandlers
 from link_service.handlers.attempts import Attempts
 from link_service.handlers.changing import Changes, GeneratedCreation
 from link_service.handlers.custom import CustomCreation, CustomStores
 from link_service.handlers.history import History
 from link_service.handlers.links import LinkFlows, LinkHandlers
-from link_service.handlers.reading import Reader, TableReads
+from link_service.handlers.reading import Reader
 from link_service.handlers.rebuilding import Rebuilding
+from link_service.handlers.table_reads import TableReads
+from shortener.link.v1 import link_admin_service_pb2 as admin_pb
 from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as pb
 from tests.fakes.kafka_time import VirtualClock, run_virtual
 from tests.fakes.link_cache import FakeLinkCache, FakeRedis
-from tests.fakes.link_service_ports import FakeCacheServer, FakeEventLog, FakeIntents, FakeLinkTable
+from tests.fakes.link_service_ports import FakeCacheServer, FakeEventLog, FakeIntents, FakeLinkKeys, FakeLinkTable
 
 CODES = CodePermutation(b"k" * 32)
 URL = "https://example.org/"
@@ -51,14 +54,16 @@ class LinkWorld:
         self.reader = Reader(self.cache, self.reads, self.clock)
         attempts = Attempts(self.cache, self.intents, self.clock)
         stores = CustomStores(cache=self.cache, server=self.server, table=self.table, log=self.log)
+        rebuilding = Rebuilding(self.table, self.cache, FakeLinkKeys(self.table))
+        self.administration = LinkAdminHandlers(rebuilding)
         flows = LinkFlows(
             generated=GeneratedCreation(self.cache, attempts, self.stock, CODES, self.clock),
             custom=CustomCreation(stores, self.reader, attempts, self.room, self.clock),
             changes=Changes(self.cache, self.reader, attempts),
             history=History(self.reader, self.table),
-            rebuilding=Rebuilding(self.table, self.cache),
-            owners=self.reader,
+            rebuilding=rebuilding,
             attempts=attempts,
+            owners=self.reader,
             redirects=self.reader,
         )
         policy = policy_for("https://go.example.com", allow_private=False)
@@ -129,6 +134,12 @@ class LinkWorld:
         """RebuildLink by an account's API key."""
         act_as(user_id)
         return await self.handlers.RebuildLink(pb.RebuildLinkRequest(short_code=code), None)
+
+    async def rebuild_page(self, *, rows: int = 0, token: str = "") -> admin_pb.RebuildLinksResponse:
+        """RebuildLinks by an operator's API key."""
+        set_caller(Caller(None, Principal("ops", frozenset({OPERATE}), Plan.FREE)))
+        request = admin_pb.RebuildLinksRequest(page_size=rows, page_token=token)
+        return await self.administration.RebuildLinks(request, None)
 
     async def get(self, code: str, *, user_id: str = "ada") -> link_pb2.Link:
         """GetLink by an account's API key."""

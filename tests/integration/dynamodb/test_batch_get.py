@@ -8,8 +8,11 @@ import pytest
 
 from chassis.dynamodb import Item, batch_get, batch_get_pages, open_dynamodb
 from chassis.errors import Unavailable
+from contracts.link import LinkKey
+from contracts.link_codec import UndecodableError
 from contracts.link_rows import event_to_row, link_to_row, row_key
 from contracts.tables import COUNTERS, LINKS
+from link_service.adapters.link_table_dynamodb import DynamoDBLinkTable as LinkServiceTable
 from linkmesh.local.engines import DynamoDBEngine
 from tests.dynamodb_proxy import DynamoDBProxy, Rule, delayed, dynamodb_proxy, throttled, throttled_statements
 from tests.dynamodb_proxy import unprocessed_reads as unprocessed
@@ -156,6 +159,29 @@ def test_a_throttled_read_makes_no_conflict_and_no_absent_projection(proxy: Dyna
         proxy.rule = unprocessed(times=10_000, keep=0)
         with pytest.raises(Unavailable):
             await DynamoDBLinkTable(client, timeout_s=0.2).read_links(links)
+
+    play(proxy, scenario)
+
+
+@pytest.mark.rule("R5", "C1")
+def test_link_service_reads_what_the_database_left_undone_and_one_bad_row_harms_no_other(proxy: DynamoDBProxy) -> None:
+    """R5: a throttled link is read in the end and never absent; a row that is not ours is its own link's error."""
+
+    async def scenario(client: "DynamoDBClient") -> None:
+        links = [make_link(f"resolved-{number}") for number in range(3)]
+        for link in links[:2]:
+            await client.put_item(TableName=LINKS.name, Item=link_to_row(link))
+        await client.put_item(TableName=LINKS.name, Item=row_key(links[2].key) | {"state": {"S": "strange"}})
+        keys = [*(link.key for link in links), LinkKey("resolved-none")]
+        proxy.rule = unprocessed(times=3, keep=1)
+
+        parts = [part async for part in LinkServiceTable(client, timeout_s=ENOUGH_S).read_many(keys)]
+
+        assert [len(part) for part in parts] == [1, 1, 1, 1]
+        found = {key: value for part in parts for key, value in part.items()}
+        assert [found[key] for key in keys[:2]] == links[:2]
+        assert isinstance(found[keys[2]], UndecodableError)
+        assert found[keys[3]] is None
 
     play(proxy, scenario)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chassis.errors import NotFound, Unavailable
-from contracts.link import Link, LinkKey, LinkState
+from contracts.link import LinkKey, LinkState
 from contracts.link_rows import Reservation
 from link_service.ports import Leased
 from shortener.link.v1 import link_pb2
@@ -52,14 +52,11 @@ def test_a_delete_during_the_read_wins() -> None:
 
     async def scenario(world: LinkWorld) -> None:
         world.table.meta[KEY] = make_link(KEY)
-        plain_read = world.table.read
 
-        async def slow_read(key: LinkKey) -> Link | Reservation | None:
-            found = await plain_read(key)
+        async def meanwhile() -> None:
             world.redis.store(make_link(KEY, version=2, state=LinkState.DELETED), None)
-            return found
 
-        world.table.read = slow_read  # type: ignore[method-assign]  # the world goes on in the middle of a read
+        world.table.network = meanwhile
 
         answer = await world.resolve(KEY)
 
@@ -80,57 +77,6 @@ def test_a_held_lease_does_not_make_readers_wait() -> None:
 
         assert answer.link.short_code == KEY
         assert world.redis.value(KEY) is None
-
-    play(scenario)
-
-
-@pytest.mark.rule("R3")
-def test_a_read_that_was_sent_takes_no_new_passengers() -> None:
-    """R3: who comes while a read is on its way shares the *next* one; a thousand readers cost two reads."""
-
-    async def scenario(world: LinkWorld) -> None:
-        plain_read = world.table.read
-
-        async def slow_read(key: LinkKey) -> Link | Reservation | None:
-            found = await plain_read(key)
-            await asyncio.sleep(0.02)
-            return found
-
-        world.table.read = slow_read  # type: ignore[method-assign]  # a network
-        async with asyncio.TaskGroup() as tasks:
-            early = tasks.create_task(world.reads.read(KEY))
-            await asyncio.sleep(0.01)
-            world.table.meta[KEY] = make_link(KEY)  # acknowledged before the others come
-            late = [tasks.create_task(world.reads.read(KEY)) for _ in range(1000)]
-
-        assert early.result() is None
-        assert {task.result() for task in late} == {world.table.meta[KEY]}
-        assert world.table.reads == 2
-
-    play(scenario)
-
-
-@pytest.mark.rule("R3")
-def test_a_reader_that_gives_up_takes_nobody_with_it() -> None:
-    """A shared read goes on when the one who began it hangs up."""
-
-    async def scenario(world: LinkWorld) -> None:
-        world.table.meta[KEY] = make_link(KEY)
-        plain_read = world.table.read
-
-        async def slow_read(key: LinkKey) -> Link | Reservation | None:
-            await asyncio.sleep(0.5)
-            return await plain_read(key)
-
-        world.table.read = slow_read  # type: ignore[method-assign]  # a network
-        async with asyncio.TaskGroup() as tasks:
-            first = tasks.create_task(world.reads.read(KEY))
-            second = tasks.create_task(world.reads.read(KEY))
-            await asyncio.sleep(0.1)
-            first.cancel()
-
-        assert second.result() == world.table.meta[KEY]
-        assert world.table.reads == 1
 
     play(scenario)
 
@@ -185,17 +131,13 @@ def test_a_hung_table_is_given_up() -> None:
     """Every wait has an end: a read that hangs is given up after 2 s, and the next one begins anew."""
 
     async def scenario(world: LinkWorld) -> None:
-        async def hang(key: LinkKey) -> Link | Reservation | None:
-            await asyncio.sleep(3600)
-            return None
-
-        plain_read, world.table.read = world.table.read, hang  # type: ignore[method-assign]  # SIGSTOP
+        plain, world.table.network = world.table.network, lambda: asyncio.sleep(3600)  # SIGSTOP
         before = world.clock.monotonic()
         with pytest.raises(Unavailable):
             await world.resolve(KEY)
         assert world.clock.monotonic() - before == pytest.approx(2)
 
-        world.table.read = plain_read  # type: ignore[method-assign]
+        world.table.network = plain
         with pytest.raises(NotFound):
             await world.resolve(KEY)
 
