@@ -14,7 +14,7 @@ from chassis.errors import PermissionDenied, Unauthenticated, Unavailable
 from contracts.api_keys import BODY_LENGTH, PREFIX, format_key, is_well_formed
 from contracts.codes import ALPHABET
 from contracts.link_codec import timestamp
-from contracts.scopes import ACCOUNT_SCOPES
+from contracts.scopes import ACCOUNT_SCOPES, OPERATE
 from link_service.handlers.decoding import user_id_of
 from link_service.handlers.metrics import KEY_VERDICTS
 from link_service.handlers.refusals import invalid_field
@@ -132,7 +132,7 @@ class KeyHandlers(pb_grpc.KeyServiceServicer):
         """Makes a key, and its account if that is new."""
         user_id = user_id_of(request.user_id)
         scopes = tuple(dict.fromkeys(request.scopes)) or ACCOUNT_SCOPES
-        if unknown := sorted(set(scopes) - set(ACCOUNT_SCOPES)):
+        if unknown := sorted(set(scopes) - {*ACCOUNT_SCOPES, OPERATE}):
             raise invalid_field("scopes", f"There is no scope {unknown[0]!r}.")
         if request.principal.user_id:
             _admit(principal_from_message(request.principal), user_id, scopes)

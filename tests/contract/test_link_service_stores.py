@@ -21,11 +21,22 @@ from link_service.adapters.accounts_dynamodb import DynamoDBAccounts
 from link_service.adapters.cache_server_redis import RedisCacheServer
 from link_service.adapters.id_counter_dynamodb import DynamoDBIdCounter
 from link_service.adapters.intents_redis import RedisIntents
+from link_service.adapters.link_keys_dynamodb import DynamoDBLinkKeys
 from link_service.adapters.link_table_dynamodb import DynamoDBLinkTable
 from link_service.adapters.redis_line import RedisLine
 from link_service.domain.ids import IdBlock
 from link_service.domain.intents import Intent
-from link_service.ports import READS_MAX, Accounts, CacheServer, IdCounter, Intents, LinkTable, StoredKey
+from link_service.ports import (
+    READS_MAX,
+    Accounts,
+    BadCursorError,
+    CacheServer,
+    IdCounter,
+    Intents,
+    LinkKeys,
+    LinkTable,
+    StoredKey,
+)
 from linkmesh.local.engines import DynamoDBEngine, ValkeyEngine
 from tests.fakes.link_events import event_of, make_link
 from tests.fakes.link_service_ports import (
@@ -33,6 +44,7 @@ from tests.fakes.link_service_ports import (
     FakeCacheServer,
     FakeIdCounter,
     FakeIntents,
+    FakeLinkKeys,
     FakeLinkTable,
 )
 
@@ -49,6 +61,7 @@ class Stores:
     server: CacheServer
     intents: Intents
     accounts: Accounts
+    keys: LinkKeys
     put_link: Callable[[LinkKey], Awaitable[Link]]  # a link at version 3, with the rows of its events
     set_counter: Callable[[int], Awaitable[None]]
 
@@ -79,7 +92,9 @@ async def _on_fakes(scenario: Scenario) -> None:
     async def set_counter(value: int) -> None:
         counter.next = value
 
-    await scenario(Stores(table, counter, FakeCacheServer(), FakeIntents(), FakeAccounts(), put_link, set_counter))
+    keys = FakeLinkKeys(table)
+    stores = Stores(table, counter, FakeCacheServer(), FakeIntents(), FakeAccounts(), keys, put_link, set_counter)
+    await scenario(stores)
 
 
 async def _on_engines(scenario: Scenario, redis: ValkeyEngine, dynamodb: DynamoDBEngine) -> None:
@@ -106,6 +121,7 @@ async def _on_engines(scenario: Scenario, redis: ValkeyEngine, dynamodb: DynamoD
                 RedisCacheServer(line),
                 RedisIntents(line),
                 DynamoDBAccounts(database),
+                DynamoDBLinkKeys(database),
                 put_link,
                 set_counter,
             )
@@ -343,6 +359,32 @@ def test_an_intent_is_removed_by_the_last_of_its_carriers_and_by_nobody_else(pla
         assert not await intents.give_up(ada, name, first)
         assert not await intents.give_up(ada, name, second)
         assert await intents.give_up(ada, name, second)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_every_link_is_on_one_page(play: Play, rows: int) -> None:
+    """Pages of any size, over links of four rows and over reservations: each key once; a page may be repeated."""
+
+    async def scenario(stores: Stores) -> None:
+        wanted = [new_key() for _ in range(4)]
+        for key in wanted[:3]:
+            await stores.put_link(key)
+        await stores.table.reserve(reservation(wanted[3]), over=None)
+
+        page = await stores.keys.page("", rows=rows)
+        assert await stores.keys.page("", rows=rows) == page
+        found = list(page.keys)
+        while page.cursor:
+            page = await stores.keys.page(page.cursor, rows=rows)
+            found += page.keys
+
+        assert sorted(key for key in found if key in wanted) == sorted(wanted)
+        assert len(found) == len(set(found))
+        for wrong in ("x", "W10=", "ö"):
+            with pytest.raises(BadCursorError):
+                await stores.keys.page(wrong, rows=rows)
 
     play(scenario)
 

@@ -224,6 +224,10 @@ def test_who_asks_for_a_key_gives_away_only_what_is_theirs() -> None:
             await desk.make(scopes=["keys:admin"])
         assert not desk.accounts.keys
 
+        with pytest.raises(PermissionDenied):
+            await desk.make(principal=ada, scopes=["links:read", "operate"])
+        operator = await desk.make(user_id="ops", scopes=["operate"])  # by who holds the mesh secret
+        assert (await desk.verifier.verify(operator.secret)).scopes == {"operate"}
         assert (await desk.make(principal=ada, scopes=["links:read"])).api_key.scopes == ["links:read"]
 
     play(scenario)
