@@ -11,6 +11,7 @@ from chassis.clock import Clock
 from chassis.errors import Unavailable
 from contracts.cache import BUCKETS, CACHE_TTL_S, LEASE_MS, LeaseToken, Mutation, encode_outbox_entry
 from contracts.link import EventId, Link, LinkKey, LinkState, bucket_of
+from link_service.domain.cache_gate import CacheGate
 from link_service.ports import (
     Conflict,
     Done,
@@ -23,6 +24,7 @@ from link_service.ports import (
     Position,
     Present,
     QueuedEntry,
+    Restoring,
     Verdict,
 )
 
@@ -48,6 +50,7 @@ class FakeRedis:
     streams: dict[int, list[QueuedEntry]] = field(default_factory=lambda: defaultdict(list))
     aside: list[QueuedEntry] = field(default_factory=list)
     leader: tuple[str, float] | None = None
+    run_id: str = "run-1"
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _last: Position = _BEFORE_ALL
 
@@ -96,9 +99,10 @@ class FakeRedis:
 class FakeLinkCache:
     """The port LinkCache on a FakeRedis."""
 
-    def __init__(self, redis: FakeRedis, *, outbox_entries_max: int = 0) -> None:
+    def __init__(self, redis: FakeRedis, *, outbox_entries_max: int = 0, gate: CacheGate | None = None) -> None:
         self.redis = redis
         self.outbox_entries_max = outbox_entries_max  # stands for the budget of bytes [O3]; 0: none
+        self.gate = gate
         self.pipelines: list[int] = []  # how many mutations each call of `mutate_all` had
         self._tokens = itertools.count(1)
 
@@ -106,9 +110,18 @@ class FakeLinkCache:
         self.redis.answer()
         return self.redis.value(key)
 
+    def _shut(self) -> bool:
+        """Whether the gate names another run than this one [R8]. Raises Restoring if it names none."""
+        if self.gate is None:
+            return False
+        if self.gate.run_id is None:
+            raise Restoring
+        return self.gate.run_id != self.redis.run_id
+
     async def mutate(self, mutation: Mutation) -> Verdict:
+        is_another_run = self._shut()
         self.redis.answer()
-        verdict = self._mutate(mutation)
+        verdict = self._mutate(mutation, is_another_run=is_another_run)
         if self.redis.deaf:
             raise Unavailable("outcome_unknown", "Redis does not answer.", retry_after_s=1)
         return verdict
@@ -123,7 +136,7 @@ class FakeLinkCache:
         except Unavailable as exc:
             return exc
 
-    def _mutate(self, mutation: Mutation) -> Verdict:
+    def _mutate(self, mutation: Mutation, *, is_another_run: bool) -> Verdict:
         redis, link = self.redis, mutation.event.link
         assert link.version == mutation.base_version + 1
         if (result := redis.results.get(mutation.event.event_id)) is not None:
@@ -131,6 +144,8 @@ class FakeLinkCache:
         stored = redis.value(link.key)
         if stored is not None and stored.event_id == mutation.event.event_id:
             return Done(stored, repeated=True)
+        if is_another_run:
+            raise Restoring
         if mutation.not_after is not None and redis.now() > mutation.not_after:
             return Late()
         is_create = mutation.base_version == 0
@@ -155,7 +170,10 @@ class FakeLinkCache:
         return "outbox" if self.outbox_entries_max and waiting >= budget else None
 
     async def lease(self, key: LinkKey, *, lease_ms: int = LEASE_MS) -> Present | Leased | Held:
+        is_another_run = self._shut()
         self.redis.answer()
+        if is_another_run:
+            raise Restoring
         stored = self.redis.value(key)
         if stored is not None:
             return Present(stored)
@@ -173,11 +191,12 @@ class FakeLinkCache:
             del self.redis.leases[key]
 
     async def fill(self, token: LeaseToken, link: Link) -> Link:
+        is_another_run = self._shut()
         self.redis.answer()
         stored = self.redis.value(link.key)
         if stored is not None:
             return stored
-        if self.redis.holds(link.key, token):
+        if not is_another_run and self.redis.holds(link.key, token):
             del self.redis.leases[link.key]
             if self.redis.memory_share < 0.7:
                 self.redis.store(link, self.redis.ttl_s(link, CACHE_TTL_S))

@@ -14,12 +14,21 @@ from contracts.cache import LeaseToken, Mutation, lease_key, persisted_call, url
 from contracts.link import EventId, EventType, Link, LinkEvent, LinkKey, LinkState, UserId
 from link_service.adapters.link_cache_redis import RedisLinkCache
 from link_service.adapters.outbox_redis import RedisOutbox
+from link_service.adapters.recovery_redis import RedisRecovery
+from link_service.domain.cache_gate import CacheGate
+from link_service.loops.recovery import RecoveringRedis
+from link_service.loops.settling import UnsettledLinks
 from link_service.ports import LinkCache, Outbox
 from tests.fakes.link_cache import FakeLinkCache, FakeOutbox, FakeRedis
+from tests.fakes.recovery import FakeRecovery
 
 _numbers = itertools.count(1)
 _MEMORY_BYTES = 1 << 30
 _BALLAST_BYTES = 32 << 20  # so that the server's own small buffers do not move its memory share
+
+
+class Recoverable(RecoveringRedis, UnsettledLinks, Protocol):
+    """Both ports of recovery."""
 
 
 class World(Protocol):
@@ -32,6 +41,18 @@ class World(Protocol):
     @property
     def small(self) -> LinkCache:
         """The same links, with an outbox budget that some hundred events of one bucket fill."""
+
+    @property
+    def gate(self) -> CacheGate:
+        """Shut, until the test opens it."""
+
+    @property
+    def gated(self) -> LinkCache:
+        """The same links, behind that gate."""
+
+    @property
+    def recovery(self) -> Recoverable:
+        """Redis as those see it who put back what it may have forgotten."""
 
     @property
     def outbox(self) -> Outbox:
@@ -64,6 +85,9 @@ class FakeWorld:
     redis: FakeRedis
     cache: FakeLinkCache
     small: FakeLinkCache
+    gate: CacheGate
+    gated: FakeLinkCache
+    recovery: FakeRecovery
     outbox: FakeOutbox
 
     async def persisted(self, link: Link) -> None:
@@ -91,6 +115,9 @@ class RealWorld:
     client: Redis
     cache: RedisLinkCache
     small: RedisLinkCache
+    gate: CacheGate
+    gated: RedisLinkCache
+    recovery: RedisRecovery
     outbox: RedisOutbox
 
     async def persisted(self, link: Link) -> None:
@@ -105,7 +132,8 @@ class RealWorld:
         await self.client.pexpire(url_key(key), 0)
 
     async def fill_memory(self, share: float) -> None:
-        await self.client.setrange("ballast", _BALLAST_BYTES, "x")  # through no connection's buffers
+        if not await self.client.exists("ballast"):  # a full server would refuse even to write it again
+            await self.client.setrange("ballast", _BALLAST_BYTES, "x")  # through no connection's buffers
         used = (await self.client.info("memory"))["used_memory"]
         await self.client.config_set("maxmemory", int(used / share))
         await self.forget_memory()
@@ -126,8 +154,16 @@ class RealWorld:
 @contextlib.asynccontextmanager
 async def fake_world() -> AsyncIterator[World]:
     """A new one."""
-    redis = FakeRedis(SystemClock())
-    yield FakeWorld(redis, FakeLinkCache(redis), FakeLinkCache(redis, outbox_entries_max=50), FakeOutbox(redis))
+    redis, gate = FakeRedis(SystemClock()), CacheGate()
+    yield FakeWorld(
+        redis,
+        cache=FakeLinkCache(redis),
+        small=FakeLinkCache(redis, outbox_entries_max=50),
+        gate=gate,
+        gated=FakeLinkCache(redis, gate=gate),
+        recovery=FakeRecovery(redis),
+        outbox=FakeOutbox(redis),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -140,7 +176,7 @@ async def real_world(url: str) -> AsyncIterator[World]:
         memory = await client.config_get("maxmemory")
         await client.config_set("maxmemory", _MEMORY_BYTES)
 
-        def cache(outbox_bytes_max: int) -> RedisLinkCache:
+        def cache(outbox_bytes_max: int = 0, gate: CacheGate | None = None) -> RedisLinkCache:
             return RedisLinkCache(
                 reads=client,
                 mutations=client,
@@ -148,9 +184,19 @@ async def real_world(url: str) -> AsyncIterator[World]:
                 read_timeout_s=5,
                 mutate_timeout_s=5,
                 outbox_bytes_max=outbox_bytes_max,
+                gate=gate,
             )
 
-        world = RealWorld(client, cache(0), cache(16 * 100_000), RedisOutbox(client, clock=clock))
+        gate = CacheGate()
+        world = RealWorld(
+            client,
+            cache=cache(),
+            small=cache(16 * 100_000),
+            gate=gate,
+            gated=cache(gate=gate),
+            recovery=RedisRecovery(client, clock=clock),
+            outbox=RedisOutbox(client, clock=clock),
+        )
         if memory["maxmemory"] != str(_MEMORY_BYTES):
             await world.forget_memory()
         yield world
