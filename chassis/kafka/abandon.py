@@ -49,6 +49,15 @@ async def stop_consumer(consumer: AIOKafkaConsumer, *, timeout_s: float) -> None
         raise
 
 
+def has_died(consumer: AIOKafkaConsumer) -> bool:
+    """Whether one of its tasks has ended without being asked to: it then returns no records, and says nothing."""
+    tasks = (
+        getattr(consumer._fetcher, "_fetch_task", None),
+        getattr(consumer._coordinator, "_coordination_task", None),
+    )
+    return any(isinstance(task, asyncio.Task) and task.done() for task in tasks)
+
+
 async def _abandon_consumer(consumer: AIOKafkaConsumer) -> None:
     consumer._closed = True
     coordinator, fetcher = consumer._coordinator, consumer._fetcher

@@ -96,6 +96,17 @@ class Admin:
         async with self._session() as clients:
             return await calls.end_offsets(clients, partitions)
 
+    async def extents(self, topic: str, *, since: datetime | None = None) -> Mapping[TopicPartition, tuple[int, int]]:
+        """Of each partition the offset of its oldest record (of those from `since` on), and of its end."""
+        async with self._session() as clients:
+            partitions = (await calls.describe(clients, [topic])).get(topic, [])
+            ends = await calls.end_offsets(clients, partitions)
+            if since is None:
+                begins = await calls.begin_offsets(clients, partitions)
+            else:
+                begins = {**ends, **await calls.offsets_at(clients, partitions, int(since.timestamp() * 1000))}
+        return {partition: (min(begins[partition], ends[partition]), ends[partition]) for partition in partitions}
+
     async def committed(self, group: str) -> Position:
         """The next offsets a group has committed; partitions without a commit are left out."""
         async with self._session() as clients:

@@ -13,6 +13,7 @@ from chassis.kafka.metrics import COMMIT_FAILURES, REBALANCES, RECORDS, LagMeter
 from chassis.kafka.record import Position, Record, TopicPartition
 from chassis.kafka.source import Source
 from chassis.kafka.tracing import processing
+from chassis.kafka.watchdog import Watchdog
 from chassis.kafka.work import DEPENDENCY_AWAY
 
 __all__ = ["CheckpointedHandler", "CheckpointedPolicy", "CheckpointedRunner"]
@@ -35,6 +36,7 @@ class CheckpointedRunner:
         group: str,
         set_ready: Callable[[bool, str], None],
         policy: CheckpointedPolicy | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._source = source
         self._handler = handler
@@ -42,6 +44,7 @@ class CheckpointedRunner:
         self._group = group
         self._set_ready = set_ready
         self._policy = policy or CheckpointedPolicy()
+        self._watchdog = watchdog or Watchdog(silence_max_s=self._policy.silence_max_s)
         self._lag = LagMeter(group)
         self._turn = asyncio.Lock()  # handler calls never overlap
         self._call: asyncio.Timeout | None = None
@@ -59,8 +62,18 @@ class CheckpointedRunner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, then `revoked` for all that is held, commit, leave. Raises on a bug only."""
+        try:
+            with self._watchdog.guarded():
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._watchdog.run(stop, self._tell), name=f"{self._group} watchdog")
+                    await self._consume_until(stop)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None  # the first to fail has ended the other
+
+    async def _consume_until(self, stop: asyncio.Event) -> None:
         attempt = 0
         while not stop.is_set():
+            self._watchdog.polled()
             try:
                 await self._consume(stop)
             except Unavailable as error:
@@ -113,6 +126,7 @@ class CheckpointedRunner:
 
     async def _poll(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            self._watchdog.polled()
             if self._failure is not None:
                 raise self._failure
             away = self._retry_at is not None

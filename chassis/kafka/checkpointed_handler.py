@@ -50,3 +50,4 @@ class CheckpointedPolicy:
     handler_timeout_s: float = 30.0
     drain_s: float = 10.0  # at revoke and stop: first for the call that runs, then for `revoked`
     probe_interval_s: float = 1.0
+    silence_max_s: float = 120.0  # without a poll for so long the process ends; above three calls of the handler

@@ -1,17 +1,17 @@
 """Composition: a runner on a real broker, in one call."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 
 from chassis.clock import Clock
 from chassis.kafka.admin import Admin
 from chassis.kafka.checkpointed import CheckpointedHandler, CheckpointedPolicy, CheckpointedRunner
+from chassis.kafka.dead_letter_log import DeadLetterLog
 from chassis.kafka.dlq import DeadLetters, NoDeadLetters, TopicDeadLetters, dead_letter_topic
 from chassis.kafka.keyed import Handler, KeyedPolicy, KeyedRunner
 from chassis.kafka.producer import Producer
-from chassis.kafka.record import Record
 from chassis.kafka.source_kafka import KafkaSource, Subscription
+from chassis.kafka.watchdog import Watchdog, end_process
 
 __all__ = ["Subscription", "checkpointed_consumer", "keyed_consumer", "open_dead_letters"]
 
@@ -46,6 +46,7 @@ async def keyed_consumer(
             clock=clock,
             group=subscription.group,
             set_ready=set_ready,
+            watchdog=Watchdog(silence_max_s=(policy or KeyedPolicy()).silence_max_s, end=end_process),
         )
 
 
@@ -66,6 +67,7 @@ def checkpointed_consumer(
         group=subscription.group,
         set_ready=set_ready,
         policy=policy,
+        watchdog=Watchdog(silence_max_s=(policy or CheckpointedPolicy()).silence_max_s, end=end_process),
     )
 
 
@@ -85,13 +87,12 @@ async def _dead_letters(
     producer = await stack.enter_async_context(
         Producer(subscription.bootstrap, client_id=client_id, clock=clock, message_bytes_max=_DEAD_LETTER_BYTES_MAX)
     )
+    admin = await stack.enter_async_context(Admin(subscription.bootstrap, client_id=client_id))
     topics = [dead_letter_topic(topic) for topic in subscription.topics]
-
-    async def history() -> Sequence[Record]:
-        # Asked at the start and while the breaker is open: not worth a connection in between.
-        async with Admin(subscription.bootstrap, client_id=client_id) as admin:
-            return await admin.records_since(topics, clock.now() - timedelta(hours=1))
-
     return TopicDeadLetters(
-        sender=producer, history=history, clock=clock, group=subscription.group, per_hour_max=per_hour_max
+        sender=producer,
+        history=DeadLetterLog(admin, topics, clock=clock),
+        clock=clock,
+        group=subscription.group,
+        per_hour_max=per_hour_max,
     )

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from chassis.kafka.dlq import HOUR_MS, RESUME
+from chassis.kafka.dead_letter_breaker import HOUR_MS, LOOK_BACK_MS, PER_HOUR_MAX, Breaker
 from chassis.kafka.letters import Contents, Letter
 
-_NORMAL_MAX, _WARNING_MAX = 5, 50  # letters of a group in an hour; beyond the second the breaker trips [C5]
+_NORMAL_MAX, _WARNING_MAX = 5, PER_HOUR_MAX  # letters of a group in an hour; beyond the second the breaker trips [C5]
 
 
 class Severity(Enum):
@@ -33,6 +33,17 @@ def per_hour(letters: Iterable[Letter]) -> Mapping[tuple[int, str], int]:
 
 def last_hour(contents: Contents, group: str, *, now_ms: int) -> int:
     """How many letters count towards the group's breaker now: of the last 60 minutes, since it was last resumed."""
-    resumed = [r.timestamp_ms for r in contents.resumptions if r.header(RESUME) == group]
-    since_ms = max([now_ms - HOUR_MS, *resumed])
-    return sum(letter.group == group and letter.record.timestamp_ms > since_ms for letter in contents.letters)
+    return _breaker(contents, group, now_ms=now_ms).lately(now_ms=now_ms)
+
+
+def stopped(contents: Contents, group: str, *, now_ms: int) -> bool:
+    """Whether the group has stopped itself and nobody has resumed it, as far as the last 24 hours tell."""
+    return _breaker(contents, group, now_ms=now_ms).tripped
+
+
+def _breaker(contents: Contents, group: str, *, now_ms: int) -> Breaker:
+    """The breaker as a process of the group would find it if it started now."""
+    breaker = Breaker(group)
+    records = [letter.record for letter in contents.letters] + list(contents.resumptions)
+    breaker.note([record for record in records if record.timestamp_ms > now_ms - LOOK_BACK_MS])
+    return breaker

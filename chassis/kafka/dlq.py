@@ -1,6 +1,5 @@
 """Dead letters: the original record, untouched, in `<topic>-dlq`, with where, why and how often beside it."""
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,18 +7,19 @@ from typing import Protocol
 
 from chassis.clock import Clock
 from chassis.errors import Unavailable
+from chassis.kafka.dead_letter_breaker import PER_HOUR_MAX, RESUME, Breaker
+from chassis.kafka.metrics import DEAD_LETTERS_LAST_HOUR
 from chassis.kafka.producer import Sender
 from chassis.kafka.record import Message, Record, Rejected
 
 DETAIL_BYTES_MAX = 1024
-HOUR_MS = 3_600_000
-RESUME = "dlq_resume"  # the header by which a person lets a group go on [C5]
 CUT = "dlq_cut"  # the letter lacks its record's value and headers
 STORY = (  # the headers that a letter adds to its record's own
     "dlq_group", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp_ms", "dlq_reason", "dlq_detail",
     "dlq_attempts", "dlq_first_failed_at",
 )  # fmt: skip
 _SEND_TIMEOUT_S = 8.0
+_LOOKED_MAX_S = 10.0  # before a burial: how old a look at what the other processes have buried may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class DeadLetters(Protocol):
     """Where a runner leaves what it gives up on, and the breaker that stops it from giving up on everything [C5]."""
 
     async def open(self) -> None:
-        """Count the last hour's dead letters of this group. Raises Unavailable; may be called again."""
+        """Count this group's dead letters. Raises Unavailable; may be called again."""
         ...
 
     async def send(self, letter: DeadLetter) -> None:
@@ -48,7 +48,9 @@ class DeadLetters(Protocol):
         ...
 
     async def resumed(self) -> bool:
-        """Ask whether a person has resumed the group since it tripped; closes the breaker if so. Raises Unavailable."""
+        """Count what all processes of the group have left since the last look; whether a person has resumed the group
+        since then, which closes the breaker. Raises Unavailable.
+        """
         ...
 
 
@@ -92,10 +94,10 @@ def resume_message(topic: str, group: str) -> Message:
 
 
 class TopicDeadLetters:
-    """Dead letters on Kafka. Letters of the last hour are counted from the topic at the start, so that a restart does
-    not clear the breaker; from then on this process counts its own.
+    """Dead letters on Kafka, and the breaker that counts those of all processes of the group, from the topic.
 
-    `history` reads the last hour's records of all the dead letter topics of this group; it raises Unavailable.
+    `history` gives the records of all the dead letter topics of this group: those of the last 24 hours at first, then
+    those that are new; some may come twice. It raises Unavailable.
     """
 
     def __init__(
@@ -105,64 +107,54 @@ class TopicDeadLetters:
         history: Callable[[], Awaitable[Sequence[Record]]],
         clock: Clock,
         group: str,
-        per_hour_max: int = 50,
+        per_hour_max: int = PER_HOUR_MAX,
     ) -> None:
         self._sender = sender
         self._history = history
         self._clock = clock
         self._group = group
-        self._per_hour_max = per_hour_max
-        self._buried_at_ms: deque[int] = deque(maxlen=per_hour_max + 1)
-        self._resumed_at_ms = -1  # broker time of the newest resumption that was seen
-        self._opened = False
-        self._tripped = False
+        self._breaker = Breaker(group, per_hour_max=per_hour_max)
+        self._looked_at: float | None = None  # None: never
+        DEAD_LETTERS_LAST_HOUR.labels(group).set_function(self._lately)
 
     async def open(self) -> None:
-        """Count what the topic tells of the last hour; the second time it does nothing. Raises Unavailable."""
-        if self._opened:
-            return
-        letters, self._resumed_at_ms = self._since_resumption(await self._history())
-        self._buried_at_ms.extend(letters)
-        self._tripped = len(letters) > self._per_hour_max
-        self._opened = True
+        """Count what the topic tells; the second time it does nothing. Raises Unavailable."""
+        if self._looked_at is None:
+            await self.resumed()
 
     async def send(self, letter: DeadLetter) -> None:
         """Send and wait for the acknowledgement. Raises Unavailable."""
-        try:
-            acknowledged = await self._send(dead_letter_message(letter, self._group))
-        except ValueError:  # too large: never to be sent, and its partition must not stop for ever before it
-            acknowledged = await self._send(cut_dead_letter_message(letter, self._group))
-        if acknowledged != 1:
+        if self._looked_at is None or self._clock.monotonic() - self._looked_at > _LOOKED_MAX_S:
+            await self.resumed()  # other processes have buried, too
+            if self._breaker.tripped:
+                raise Unavailable("unavailable", "the group has stopped itself")
+        if await self._send(letter) != 1:
             raise Unavailable("unavailable", "the dead letter was not acknowledged")
-        now_ms = int(self._clock.now().timestamp() * 1000)
-        self._buried_at_ms.append(now_ms)
-        lately = [moment for moment in self._buried_at_ms if moment > now_ms - HOUR_MS]
-        self._tripped = self._tripped or len(lately) > self._per_hour_max
+        try:
+            await self.resumed()  # counts it, at its time by the broker's clock
+        except Unavailable:
+            self._looked_at = None  # no letter more before it was counted
 
     def tripped(self) -> bool:
         """Whether more than the limit was buried within an hour, and nobody has resumed the group."""
-        return self._tripped
+        return self._breaker.tripped
 
     async def resumed(self) -> bool:
-        """Look for a resumption newer than the last one seen. Raises Unavailable."""
-        letters, resumed_at_ms = self._since_resumption(await self._history())
-        if resumed_at_ms <= self._resumed_at_ms:
-            return False
-        self._resumed_at_ms = resumed_at_ms
-        self._buried_at_ms.clear()
-        self._buried_at_ms.extend(letters)
-        self._tripped = len(letters) > self._per_hour_max
-        return not self._tripped
+        """Look into the topic; whether a person has let the group go on since the last look. Raises Unavailable."""
+        records = await self._history()
+        self._looked_at = self._clock.monotonic()
+        return self._breaker.note(records) and not self._breaker.tripped
 
-    async def _send(self, message: Message) -> int:
-        return await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S)
+    async def _send(self, letter: DeadLetter) -> int:
+        try:
+            message = dead_letter_message(letter, self._group)
+            return await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S)
+        except ValueError:  # too large: never to be sent, and its partition must not stop for ever before it
+            message = cut_dead_letter_message(letter, self._group)
+            return await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S)
 
-    def _since_resumption(self, records: Sequence[Record]) -> tuple[list[int], int]:
-        """Broker times of the group's letters behind its newest resumption, in order, and that one's time, or -1."""
-        own = [record for record in records if record.header(RESUME) == self._group]
-        resumed_at_ms = max((record.timestamp_ms for record in own), default=-1)
-        letters = [record for record in records if record.header("dlq_group") == self._group]
-        return sorted(r.timestamp_ms for r in letters if r.timestamp_ms > resumed_at_ms), resumed_at_ms
+    def _lately(self) -> float:
+        return self._breaker.lately(now_ms=int(self._clock.now().timestamp() * 1000))
 
 
 class NoDeadLetters:

@@ -38,6 +38,10 @@ class Gate:
         self._limit = 1
         self._probe_at = now + self._probe_interval_s
 
+    def forget(self) -> None:
+        """There is nothing to ask with: not held to be away any more. The next batch is still of one record."""
+        self._probe_at = None
+
     def next_probe(self) -> float | None:
         """When to ask again; None while open."""
         return self._probe_at

@@ -13,6 +13,7 @@ from chassis.kafka.gate import Gate
 from chassis.kafka.metrics import COMMIT_FAILURES, REBALANCES, RECORDS, LagMeter
 from chassis.kafka.record import Record, TopicPartition
 from chassis.kafka.source import Source
+from chassis.kafka.watchdog import Watchdog
 from chassis.kafka.window import Window
 from chassis.kafka.work import Handler, KeyedPolicy, Work
 
@@ -43,6 +44,7 @@ class KeyedRunner:
         clock: Clock,
         group: str,
         set_ready: SetReady,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._source = source
         self._dead_letters = dead_letters
@@ -51,7 +53,10 @@ class KeyedRunner:
         self._group = group
         self._set_ready = set_ready
         self._window = Window(
-            records_max=policy.window_records_max, bytes_max=policy.bytes_max, retry_delays_s=policy.retry_delays_s
+            records_max=policy.window_records_max,
+            span_max=policy.window_span_max,
+            bytes_max=policy.bytes_max,
+            retry_delays_s=policy.retry_delays_s,
         )
         self._gate = Gate(batch_max=policy.batch_records_max, probe_interval_s=policy.probe_interval_s)
         self._work = Work(
@@ -63,28 +68,24 @@ class KeyedRunner:
             clock=clock,
             group=group,
         )
+        self._watchdog = watchdog or Watchdog(silence_max_s=policy.silence_max_s)
         self._lag = LagMeter(group)
         self._committing = asyncio.Lock()
         self._paused: frozenset[TopicPartition] = frozenset()
         self._joined = False
         self._told: str | None = None
         self._next_round = 0.0
-        self._next_tripped_check = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set. Survives a broker that is away; raises only on a bug."""
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(self._policy.lanes):
-                tasks.create_task(self._work.lane(), name=f"{self._group} lane {number}")
-            attempt = 0
-            while not stop.is_set():
-                try:
-                    await self._consume(stop)
-                except Unavailable as error:
-                    self._tell(f"the broker is away: {error.message}")
-                    await sleep_until_stop(stop, _REOPEN.delay_s(attempt))
-                    attempt += 1
-            self._work.close()
+        """Consume until `stop` is set. Survives a broker that is away; raises only on a bug, ConsumerStuckError too."""
+        with self._watchdog.guarded():
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watchdog.run(stop, self._tell), name=f"{self._group} watchdog")
+                tasks.create_task(self._look_at_breaker(stop), name=f"{self._group} breaker")
+                for number in range(self._policy.lanes):
+                    tasks.create_task(self._work.lane(), name=f"{self._group} lane {number}")
+                await self._consume_until(stop)
+                self._work.close()
 
     async def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """From the source: these are ours."""
@@ -104,6 +105,17 @@ class KeyedRunner:
             self._paused -= set(partitions)
             self._work.let_go()
 
+    async def _consume_until(self, stop: asyncio.Event) -> None:
+        attempt = 0
+        while not stop.is_set():
+            self._watchdog.polled()
+            try:
+                await self._consume(stop)
+            except Unavailable as error:
+                self._tell(f"the broker is away: {error.message}")
+                await sleep_until_stop(stop, _REOPEN.delay_s(attempt))
+                attempt += 1
+
     async def _consume(self, stop: asyncio.Event) -> None:
         try:
             await self._dead_letters.open()
@@ -114,6 +126,7 @@ class KeyedRunner:
 
     async def _poll(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            self._watchdog.polled()
             records = await self._source.poll(
                 timeout_s=self._poll_timeout_s(), records_max=self._policy.poll_records_max
             )
@@ -122,16 +135,20 @@ class KeyedRunner:
             self._work.wake()
             # A poll that finds records in the buffer does not yield, and lanes and heartbeats must run.
             await asyncio.sleep(0)
+            self._unblock()
             self._set_pauses()
             now = self._clock.monotonic()
             if now >= self._next_round:
                 self._next_round = now + self._policy.commit_interval_s
                 await self._commit()
                 self._measure()
-                await self._look_at_breaker(now)
+                self._forget_what_was_away()
                 self._tell(self._why_not_ready())
 
     def _take_in(self, record: Record) -> None:
+        if self._window.begun_anew(record):
+            logger.warning("%s/%d was created anew, its records are read from there", record.topic, record.partition)
+            self._window.assign([record.topic_partition])
         wanted_by = record.header(REPLAY_FOR)
         skip = wanted_by is not None and wanted_by != self._group
         if self._window.add(record, skip=skip) and skip:
@@ -147,6 +164,20 @@ class KeyedRunner:
         wait_s = min((wait_s for wait_s in due if wait_s > 0), default=self._policy.poll_timeout_s)
         return min(self._policy.poll_timeout_s, max(_POLL_TIMEOUT_MIN_S, wait_s))
 
+    def _unblock(self) -> None:
+        for record in self._window.unblock():
+            logger.warning("%s/%d: a record that fails holds up everything", record.topic, record.partition)
+
+    def _forget_what_was_away(self) -> None:
+        """With nothing in hand and nothing to read there is nothing to ask with: the next record will tell."""
+        ours = self._window.partitions
+        if self._gate.away and self._window.empty and all(self._has_all(tp) for tp in ours):
+            self._gate.forget()
+
+    def _has_all(self, partition: TopicPartition) -> bool:
+        position, end = self._source.position(partition), self._source.end_offset(partition)
+        return position is not None and position == end
+
     def _set_pauses(self) -> None:
         # With nothing in hand there is nothing to probe with: after a rebalance an empty window must read on.
         closed = (self._gate.away and not self._window.empty) or self._dead_letters.tripped()
@@ -157,18 +188,15 @@ class KeyedRunner:
 
     async def _commit(self) -> None:
         """Commit the low watermarks. A commit that fails means redelivery, not harm: the next one repairs it."""
-        async with self._committing:
-            position = self._window.progress()
-            if not position:
-                return
-            try:
-                async with asyncio.timeout(self._policy.commit_timeout_s):
+        try:
+            async with asyncio.timeout(self._policy.commit_timeout_s), self._committing:
+                position = self._window.progress()
+                if position:
                     await self._source.commit(position)
-            except (Unavailable, TimeoutError) as error:
-                COMMIT_FAILURES.labels(self._group).inc()
-                logger.info("commit failed: %s", error)
-                return
-            self._window.committed(position)
+                    self._window.committed(position)
+        except (Unavailable, TimeoutError) as error:
+            COMMIT_FAILURES.labels(self._group).inc()
+            logger.info("commit failed: %s", error)
 
     def _measure(self) -> None:
         now_s = self._clock.now().timestamp()
@@ -182,15 +210,17 @@ class KeyedRunner:
                 now_s=now_s,
             )
 
-    async def _look_at_breaker(self, now: float) -> None:
-        if not self._dead_letters.tripped() or now < self._next_tripped_check:
-            return
-        self._next_tripped_check = now + self._policy.tripped_check_s
-        try:
-            if await self._dead_letters.resumed():
+    async def _look_at_breaker(self, stop: asyncio.Event) -> None:
+        """Now and then: what the group's other processes have buried counts here, and a person may say go."""
+        while not await sleep_until_stop(stop, self._policy.breaker_look_s):
+            tripped = self._dead_letters.tripped()
+            try:
+                resumed = await self._dead_letters.resumed()
+            except Unavailable as error:
+                logger.info("cannot look into the dead letters: %s", error)
+                continue
+            if resumed and tripped:
                 logger.warning("a person has resumed group %s", self._group)
-        except Unavailable as error:
-            logger.info("cannot see whether the group was resumed: %s", error)
 
     def _why_not_ready(self) -> str:
         if self._dead_letters.tripped():
@@ -200,6 +230,7 @@ class KeyedRunner:
         return "" if self._joined else "joining the group"
 
     def _tell(self, why_not: str) -> None:
+        """Ready, if there is nothing to say against it."""
         if why_not != self._told:
             self._told = why_not
             self._set_ready(not why_not, why_not)

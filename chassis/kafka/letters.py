@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from chassis.kafka.codec import REPLAY_FOR, REPLAY_LETTER, REPLAY_OF
-from chassis.kafka.dlq import CUT, HOUR_MS, RESUME, STORY
+from chassis.kafka.dead_letter_breaker import LOOK_BACK_MS, RESUME
+from chassis.kafka.dlq import CUT, STORY
 from chassis.kafka.record import Headers, Message, Position, Record, TopicPartition
 
 NOTE = "dlq_replay"
@@ -189,12 +190,12 @@ def first_claims(claims: Iterable[Claim]) -> Mapping[int, str]:
 
 def plan_purge(contents: Contents, selection: Selection, *, now_ms: int) -> Purge:
     """How far each partition can be deleted: to the first letter that is not meant, the first stranger, or the first
-    resumption within the last hour, without which a restart would count the letters before it again [C5].
+    resumption within the last 24 hours, without which a restart would count the letters before it again [C5].
     """
     meant = [letter for letter in contents.letters if selection.picks(letter)]
     stay = [letter.record for letter in contents.letters if not selection.picks(letter)]
     stay += contents.strangers
-    stay += [record for record in contents.resumptions if record.timestamp_ms > now_ms - HOUR_MS]
+    stay += [record for record in contents.resumptions if record.timestamp_ms > now_ms - LOOK_BACK_MS]
     position = dict(contents.ends)
     for record in stay:
         place = record.topic_partition

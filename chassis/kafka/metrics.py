@@ -22,9 +22,15 @@ RECORDS = Counter(
     ("group", "topic", "outcome"),
 )
 DEAD_LETTERS = Counter("dead_letters", "Records given up on, by reason.", ("group", "reason"))
+DEAD_LETTERS_LAST_HOUR = Gauge(
+    "dead_letters_last_hour",
+    "Dead letters of the group within 60 minutes, of all its processes, since it was resumed; above 50 it stops.",
+    ("group",),
+)
 _REASONS = frozenset({"conflict", "too_large", "undecodable", "validation"})
 _OTHER_REASON = "exception"  # the handler's: its name is in the letter, and no label of unbounded kinds
 COMMIT_FAILURES = Counter("consumer_commit_failures", "Commits that were not stored.", ("group",))
+PRODUCER_OPEN = Gauge("kafka_producer_open", "1 while the broker answers this process' producer.", ("client",))
 REBALANCES = Counter("consumer_rebalances", "Times that partitions were taken away.", ("group",))
 
 

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from chassis.backoff import Backoff
 from chassis.clock import Clock
 from chassis.kafka.abandon import abandon_producer
+from chassis.kafka.metrics import PRODUCER_OPEN
 from chassis.kafka.record import Message
 from chassis.kafka.tracing import end_sends, start_sends
 
@@ -22,6 +23,7 @@ MESSAGE_BYTES_MAX = 1_000_000  # the broker's own limit is 1 048 588; the rest i
 _ENVELOPE_BYTES = 512  # more than a record batch of one record adds
 _REQUEST_TIMEOUT_MS = 10_000
 _BATCH_BYTES = 128 << 10
+_BYTES_IN_FLIGHT_MAX = 16 << 20  # of all calls together; the library itself has no limit
 _FLUSH_TIMEOUT_S = 2.0
 _REOPEN = Backoff(first_s=0.05, cap_s=1.0)
 
@@ -60,7 +62,12 @@ class Producer:
         linger_ms: int = 5,
         compression: str | None = None,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
+        bytes_in_flight_max: int = _BYTES_IN_FLIGHT_MAX,
     ) -> None:
+        self._bytes_in_flight_max = bytes_in_flight_max
+        self._bytes_in_flight = 0
+        self._room = asyncio.Event()
+        self._told = PRODUCER_OPEN.labels(client_id)
         self._message_bytes_max = message_bytes_max
         self._clock = clock
         self._state = ProducerState.CLOSED
@@ -89,6 +96,11 @@ class Producer:
         """True while the broker answers (state OPEN)."""
         return self._state is ProducerState.OPEN
 
+    @property
+    def bytes_in_flight(self) -> int:
+        """The bytes of the messages that calls under way have handed over."""
+        return self._bytes_in_flight
+
     async def __aenter__(self) -> Self:
         self._state = ProducerState.OPENING
         return self
@@ -114,26 +126,45 @@ class Producer:
         Fewer than `len(messages)` is a failure: the underlying producer has been thrown away, nothing of this call is
         sent later, and the caller resumes at the first unacknowledged message (it may have arrived: at least once).
         Connecting, and waiting for a broker that is away, happen inside `timeout_s` seconds; the call returns
-        within it (plus at most one second of clearing up). Calls may run side by side; order is kept inside a call.
+        within it (plus at most one second of clearing up). Calls may run side by side while their messages together
+        are below `bytes_in_flight_max`; others wait, within their time. Order is kept inside a call.
         Raises ValueError when a message is larger than 1 000 000 bytes; nothing was sent then.
         """
         for message in messages:
             if _size(message) > self._message_bytes_max:
                 raise ValueError(f"a message for {message.topic} is larger than {self._message_bytes_max} bytes")
         sent, spans = start_sends(messages)
-        acknowledged = 0
+        size, acknowledged = sum(map(_size, messages)), 0
+        deadline = asyncio.get_running_loop().time() + timeout_s
         try:
-            acknowledged = await self._send(sent, timeout_s)
+            if await self._take_room(size, deadline):
+                try:
+                    acknowledged = await self._send(sent, deadline)
+                finally:
+                    self._bytes_in_flight -= size
+                    self._room.set()
         finally:
             end_sends(spans, acknowledged)
         return acknowledged
 
-    async def _send(self, messages: Sequence[Message], timeout_s: float) -> int:
+    async def _take_room(self, size: int, deadline: float) -> bool:
+        """Wait until these bytes fit beside those in flight, or nothing is; False: not before the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._bytes_in_flight and self._bytes_in_flight + size > self._bytes_in_flight_max:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            return False
+        self._bytes_in_flight += size
+        return True
+
+    async def _send(self, messages: Sequence[Message], deadline: float) -> int:
         answers: list[asyncio.Future[object]] = []
         producer: AIOKafkaProducer | None = None
         complete = False
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline):
                 producer = await self._current()
                 for message in messages:  # one by one: what was appended before a failure must be counted
                     answers.append(await _append(producer, message))  # noqa: PERF401 (see above)
@@ -179,6 +210,7 @@ class Producer:
             return
         logger.log(logging.WARNING if state is ProducerState.AWAY else logging.INFO, "the broker is %s", state.value)
         self._state = state
+        self._told.set(state is ProducerState.OPEN)
 
     async def _throw_away(self, producer: AIOKafkaProducer | None) -> None:
         if producer is None:

@@ -12,7 +12,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from chassis.clock import Clock
 from chassis.errors import Unavailable
-from chassis.kafka.abandon import stop_consumer
+from chassis.kafka.abandon import has_died, stop_consumer
 from chassis.kafka.record import Position, Record, TopicPartition
 from chassis.kafka.source import Listener
 
@@ -82,6 +82,8 @@ class KafkaSource:
     async def poll(self, *, timeout_s: float, records_max: int) -> Sequence[Record]:
         """The next records. Raises Unavailable when the consumer has broken or cannot get into its group."""
         consumer = self._opened()
+        if has_died(consumer):
+            raise Unavailable("unavailable", "the consumer has died")
         if self._joining_since is not None and self._clock.monotonic() - self._joining_since > _JOIN_TIMEOUT_S:
             raise Unavailable("unavailable", "the group did not let this consumer in")
         found: dict[ClientPartition, list[ConsumerRecord]] = {}

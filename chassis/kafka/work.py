@@ -40,6 +40,7 @@ class KeyedPolicy:
     poll_records_max: int = 500
     poll_timeout_s: float = 0.2
     window_records_max: int = 10_000  # unfinished records per partition; then that partition pauses
+    window_span_max: int = 50_000  # offsets from the watermark to the last one read; then that partition pauses
     bytes_max: int = 32 << 20  # unfinished bytes of all partitions; then all pause
     commit_interval_s: float = 1.0
     commit_timeout_s: float = 2.0
@@ -49,7 +50,8 @@ class KeyedPolicy:
     probe_interval_s: float = 1.0  # how often a dependency that is away is asked, with one batch of one record
     burial_timeout_s: float = 10.0
     burial_retry_s: float = 1.0
-    tripped_check_s: float = 5.0
+    breaker_look_s: float = 5.0  # how often the dead letters of the whole group are counted
+    silence_max_s: float = 60.0  # without a poll for so long the process ends; above all limits of joining together
 
 
 class Work:

@@ -31,10 +31,16 @@ class CountedHour(Counted):
     hour: str
 
 
-class Summary(TypedDict):
-    """What `list` says besides the letters. The last hour is what the group's breaker counts."""
+class CountedLately(Counted):
+    """What a group's breaker counts, and whether the group has stopped itself and waits for a person."""
 
-    last_hour: list[Counted]
+    stopped: bool
+
+
+class Summary(TypedDict):
+    """What `list` says besides the letters."""
+
+    last_hour: list[CountedLately]
     per_hour: list[CountedHour]
 
 
@@ -57,13 +63,21 @@ def moment_ms(given: str, *, now_ms: int) -> int | None:
 
 def summary(contents: "Contents", matching: "Sequence[Letter]", *, now_ms: int) -> Summary:
     """Return the counts towards each group's breaker, and those of the matching letters by hour, newest first."""
-    from chassis.kafka.dead_letter_counts import last_hour, per_hour, severity
-    from chassis.kafka.dlq import HOUR_MS
+    from chassis.kafka.dead_letter_breaker import HOUR_MS
+    from chassis.kafka.dead_letter_counts import last_hour, per_hour, severity, stopped
 
     groups = sorted({letter.group for letter in matching})
     counts = {group: last_hour(contents, group, now_ms=now_ms) for group in groups}
     return {
-        "last_hour": [{"group": g, "count": n, "severity": severity(n).value} for g, n in counts.items()],
+        "last_hour": [
+            {
+                "group": group,
+                "count": count,
+                "severity": severity(count).value,
+                "stopped": stopped(contents, group, now_ms=now_ms),
+            }
+            for group, count in counts.items()
+        ],
         "per_hour": [
             {"hour": _time(hour * HOUR_MS), "group": group, "count": count, "severity": severity(count).value}
             for (hour, group), count in per_hour(matching).items()
@@ -107,7 +121,7 @@ def listing(letters: "Sequence[Letter]", limit: int, counts: Summary) -> str:
     more = f"the newest {limit} of {len(letters)}" if len(letters) > limit else f"{len(letters)} dead letters"
     lines = [table_of(letters[-limit:], more)]
     if counts["last_hour"]:
-        rows = [(f"  {c['group']}", str(c["count"]), c["severity"]) for c in counts["last_hour"]]
+        rows = [(f"  {c['group']}", str(c["count"]), c["severity"], _stopped(c)) for c in counts["last_hour"]]
         lines += ["", "in the last 60 minutes, since the group was resumed (more than 50 stop it):", table(rows)]
     if hours := counts["per_hour"][:_HOURS_MAX]:
         by_hour = [(f"  {c['hour'][:16]}", c["group"], str(c["count"]), c["severity"]) for c in hours]
@@ -153,6 +167,11 @@ def purged(plan: "Purge", what: str) -> str:
     waiting = sum(letter.fate in (Fate.WAITING, Fate.CLAIMED, Fate.CUT) for letter in plan.letters)
     sentence = f"{len(plan.letters)} dead letters {what}, {waiting} of them never replayed"
     return f"{sentence}; {len(plan.kept)} stay, because they stand behind others that do" if plan.kept else sentence
+
+
+def _stopped(counted: CountedLately) -> str:
+    """Return what a person must do so that a group goes on."""
+    return f"stopped; mend the cause, then: linkmesh dlq resume {counted['group']}" if counted["stopped"] else ""
 
 
 def _decoded(letter: "Letter") -> str | None:

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from chassis.clock import SystemClock
 from chassis.errors import Unavailable
 from chassis.kafka.admin import Admin
 from chassis.kafka.consumers import Subscription, keyed_consumer
+from chassis.kafka.dlq import resume_message
 from chassis.kafka.keyed import KeyedPolicy
 from chassis.kafka.producer import Producer
 from chassis.kafka.record import Done, Message, Outcome, Record, Rejected, TopicPartition
@@ -257,6 +259,82 @@ def test_broker_killed_under_load(kafka_fresh: KafkaEngine) -> None:
         assert took < 30
         assert world.overlaps == 0
         assert await world.committed() == 3001
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("C5")
+def test_the_breaker_counts_all_members_of_the_group(world: World) -> None:
+    """Two members, each with a part of 60 hopeless records: together they stop at the limit of 50 and are both unready,
+    though neither has buried so many; a restart changes nothing; a person lets both go on.
+    """
+
+    async def scenario() -> None:
+        def stopped(name: str) -> bool:
+            met, why = world.ready.get(name, (True, ""))
+            return not met and f"linkmesh dlq resume {world.group}" in why
+
+        policy = KeyedPolicy(lanes=1, batch_records_max=1, breaker_look_s=0.5)
+        async with world.member("one", policy), world.member("two", policy):
+            await until(lambda: {name for name, (met, _) in world.ready.items() if met} == {"one", "two"})
+            await asyncio.sleep(1)  # the group settles
+            await world.send(*[(f"k{n}", b"garbage") for n in range(60)])
+            await until(lambda: stopped("one") and stopped("two"))
+            buried_by = {name for name, _ in world.seen}
+            handled = len({(r.partition, r.offset) for _, r in world.seen})
+        async with world.member("three", policy):
+            await until(lambda: stopped("three"))
+            async with Producer(world.bootstrap, client_id="person", clock=SystemClock()) as person:
+                assert await person.send_in_order([resume_message(world.topic, world.group)], timeout_s=LIMIT_S) == 1
+            await until(lambda: len({(r.partition, r.offset) for _, r in world.seen}) == 60)
+            await until(lambda: world.ready["three"] == (True, ""))
+
+        assert buried_by == {"one", "two"}
+        assert 51 <= handled <= 54
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("C3", "P7")
+def test_a_consumer_whose_task_has_died_is_rebuilt(world: World) -> None:
+    """The library's fetching task can end without a word, and polls then return nothing for ever: it is noticed."""
+
+    async def scenario() -> None:
+        async with world.member("m"):
+            await world.send(("a", b"1"))
+            await until(lambda: len(world.seen) == 1)
+            for task in asyncio.all_tasks():
+                if "_fetch_requests_routine" in repr(task):
+                    task.cancel()
+            await world.send(("b", b"2"))
+            took = await until(lambda: len({r.key for _, r in world.seen}) == 2)
+            await until(lambda: world.ready["m"] == (True, ""))
+
+        assert took < 20
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("C3")
+def test_a_topic_that_is_deleted_and_created_anew_is_read_from_its_beginning(world: World) -> None:
+    """Operators do that in development: nothing of the new log may be dropped because the old one was longer."""
+
+    async def scenario() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=world.bootstrap, client_id="t")
+        async with world.member("m"):
+            await world.send(*[(f"k{n}", b"1") for n in range(200)])
+            await until(lambda: len(world.seen) == 200)
+            async with asyncio.timeout(LIMIT_S):
+                await admin.start()
+                await admin.delete_topics([world.topic])
+                while world.topic in await admin.list_topics():
+                    await asyncio.sleep(0.1)
+                await admin.close()
+            await create_topic(world.bootstrap, world.topic, 4, BROKER_TIME)
+            await world.send(*[(f"n{n}", b"1") for n in range(40)])
+            await until(lambda: len({r.key for _, r in world.seen}) == 240)
+
+        assert await world.committed() == 40
 
     asyncio.run(scenario())
 

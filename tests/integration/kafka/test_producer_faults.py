@@ -118,6 +118,45 @@ def test_broker_away_before_during_and_after(kafka_fresh: KafkaEngine) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.rule("P8")
+def test_what_is_in_flight_is_bounded(kafka_fresh: KafkaEngine) -> None:
+    """However many callers there are while the broker is frozen, their messages in memory stay below the limit; who
+    has no room gets 0 at its own limit; one message larger than the limit is sent alone; then all goes on.
+    """
+
+    async def scenario() -> None:
+        await make_topic(kafka_fresh.bootstrap)
+        seen: list[int] = []
+
+        async def look(over: asyncio.Event) -> None:
+            while not over.is_set():
+                seen.append(producer.bytes_in_flight)
+                await asyncio.sleep(0.01)
+
+        async with Producer(
+            kafka_fresh.bootstrap, client_id="bounded", clock=SystemClock(), bytes_in_flight_max=1000
+        ) as producer:
+            assert await producer.send_in_order([Message(TOPIC, b"k", b"x" * 5000)], timeout_s=10) == 1
+            kafka_fresh.pause()
+            over = asyncio.Event()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(look(over))
+                async with asyncio.TaskGroup() as calls:
+                    message = [Message(TOPIC, b"k", b"x" * 400)]
+                    counts = [
+                        calls.create_task(producer.send_in_order(message, timeout_s=1)) for _ in range(20)
+                    ]  # fmt: skip
+                over.set()
+            kafka_fresh.resume()
+            assert [call.result() for call in counts] == [0] * 20
+            assert producer.bytes_in_flight == 0
+            assert await producer.send_in_order([Message(TOPIC, b"k", b"y")], timeout_s=10) == 1
+
+        assert 0 < max(seen) <= 1000
+
+    asyncio.run(scenario())
+
+
 def test_no_broker_at_all() -> None:
     """Where nothing listens a send returns 0 at its limit, not before, so that callers need no pause of their own."""
 

@@ -106,7 +106,7 @@ def test_from_the_first_dead_letter_to_none(broker: KafkaEngine, monkeypatch: py
             await until(lambda: len(world.keys("database-writer")) == len(world.keys("webhooks")) == 4)
         listed = await told("dlq", "list")
         assert sorted(str(letter["code"]) for letter in listed["letters"]) == ["bad1", "bad2", "bad3"]
-        assert listed["last_hour"] == [{"group": "database-writer", "count": 3, "severity": "normal"}]
+        assert listed["last_hour"] == [{"group": "database-writer", "count": 3, "severity": "normal", "stopped": False}]
         assert len((await told("dlq", "list", "--code", "bad2", "--since", "1h"))["letters"]) == 1
         assert (await told("dlq", "list", "--until", "1h"))["letters"] == []
         (letter,) = (await told("dlq", "list", "--code", "bad2"))["letters"]
@@ -161,7 +161,7 @@ def test_resume_after_the_breaker_tripped(broker: KafkaEngine, monkeypatch: pyte
             resumed = await typed("dlq", "resume", "database-writer")
             await until(lambda: "after" in world.keys("database-writer"))
 
-        assert counted["severity"] == "critical"
+        assert (counted["severity"], counted["stopped"]) == ("critical", True)
         assert "51 dead letters counted, now 0" in resumed
         assert (await told("dlq", "list"))["last_hour"][0]["count"] == 0
 

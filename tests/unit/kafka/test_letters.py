@@ -259,8 +259,8 @@ def test_a_purge_keeps_a_young_resumption_and_strangers() -> None:
     What nobody knows is never deleted.
     """
     young, old, foreign = Shelf(), Shelf(), Shelf()
-    young.add(resume_message("t", "g"), age_ms=HOUR_MS - 1)
-    old.add(resume_message("t", "g"), age_ms=HOUR_MS)
+    young.add(resume_message("t", "g"), age_ms=24 * HOUR_MS - 1)
+    old.add(resume_message("t", "g"), age_ms=24 * HOUR_MS)
     foreign.add(Message("t-dlq", b"", b""))
     for shelf in (young, old, foreign):
         shelf.bury("a", 1)

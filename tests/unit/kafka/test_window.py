@@ -1,6 +1,7 @@
 """The keyed runner's state machine against a plain model, and its rules one by one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -193,6 +194,55 @@ def test_a_ticket_comes_back_once() -> None:
         window.complete(ticket)
 
 
+def crowd(window: Window, keys: str, partition: TopicPartition = PARTITIONS[0]) -> None:
+    """Read a record per key; the first one fails, and may pass another time."""
+    for offset, key in enumerate(keys):
+        window.add(record(offset, key, partition))
+
+
+@pytest.mark.rule("C2")
+def test_head_of_line_a_crowd_of_other_keys_is_not_held_up() -> None:
+    """While work is left that the waiting record does not hold up, it has its whole ladder."""
+    window = make_window(records_max=100)
+    crowd(window, "p" + "abcdef" * 16)
+    (head,) = window.take(1, now=0)
+    window.reject(head, MAY_PASS, now=0, wall_ms=0)
+
+    assert window.unblock() == []
+
+
+@pytest.mark.rule("C2")
+def test_head_of_line_who_is_being_handled_is_not_given_up_on() -> None:
+    """The second attempt is under way: it may pass. Only when it has failed, too, is it given up on."""
+    window = make_window(records_max=100)
+    crowd(window, "p" * 95)
+    (head,) = window.take(1, now=0)
+    never_rejected = window.unblock()
+    window.reject(head, MAY_PASS, now=0, wall_ms=0)
+    (head,) = window.take(1, now=0)
+    under_way = window.unblock()
+    window.reject(head, MAY_PASS, now=0, wall_ms=0)
+    given_up = window.unblock()
+    (again,) = window.take(1, now=0)
+
+    assert (never_rejected, under_way, [r.offset for r in given_up]) == ([], [], [0])
+    assert (again.verdict, again.attempts) == (MAY_PASS, 2)
+    assert window.unblock() == [], "once is enough"
+
+
+@pytest.mark.rule("C2")
+def test_head_of_line_of_a_key_that_waits_for_another_partition() -> None:
+    """A key's record in another partition is what waits; this partition's head was never tried, and stays."""
+    window = make_window(records_max=100)
+    window.assign(PARTITIONS[1:2])
+    window.add(record(0, "p", PARTITIONS[1]))
+    (elsewhere,) = window.take(1, now=0)
+    crowd(window, "p" * 95)
+    window.reject(elsewhere, MAY_PASS, now=0, wall_ms=0)
+
+    assert window.unblock() == []
+
+
 class WindowMachine(RuleBasedStateMachine):
     """Random histories of a window beside a model that keeps plain sets."""
 
@@ -200,8 +250,11 @@ class WindowMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.window = Window(records_max=8, bytes_max=10_000, retry_delays_s=DELAYS_S)
+        self.window = Window(records_max=8, span_max=4, bytes_max=10_000, retry_delays_s=DELAYS_S)
         self.now = 0.0
+        self.logs_before = dict.fromkeys(PARTITIONS, 0)  # under the same name
+        self.seen: set[TopicPartition] = set()  # of which something was read in this assignment
+        self.given_up: set[tuple[TopicPartition, int]] = set()
         self.log: dict[TopicPartition, list[str]] = {tp: [] for tp in PARTITIONS}
         self.epoch: dict[TopicPartition, int] = {}  # of the model: counts assignments
         self.epochs = 0
@@ -218,13 +271,38 @@ class WindowMachine(RuleBasedStateMachine):
         self.epochs += 1
         self.epoch[tp] = self.epochs
         self.read[tp] = self.committed[tp]
+        self.begin(tp)
+
+    def begin(self, tp: TopicPartition) -> None:
+        """Forget what was known of it in the assignment before."""
         self.finished[tp] = set()
         self.failures = {place: n for place, n in self.failures.items() if place[0] != tp}
+        self.given_up = {place for place in self.given_up if place[0] != tp}
+        self.seen.discard(tp)
+
+    def record(self, tp: TopicPartition, offset: int, key: str) -> Record:
+        """A record of the log that the partition has now."""
+        return replace(record(offset, key, tp), timestamp_ms=1_000_000 * self.logs_before[tp] + offset)
+
+    @rule(tp=st.sampled_from(PARTITIONS))
+    def create_anew(self, tp: TopicPartition) -> None:
+        """The topic is deleted, with what the group had committed, and created again."""
+        self.log[tp] = ["a"]
+        self.logs_before[tp] += 1
+        self.committed[tp] = self.read[tp] = 0
+        anew = self.window.begun_anew(self.record(tp, 0, "a"))
+        assert anew == (tp in self.seen)
+        if anew:
+            self.window.assign([tp])
+            self.epochs += 1
+            self.epoch[tp] = self.epochs
+        self.begin(tp)
 
     @rule(tp=st.sampled_from(PARTITIONS))
     def revoke(self, tp: TopicPartition) -> None:
         self.window.revoke([tp])
         self.epoch.pop(tp, None)
+        self.seen.discard(tp)
 
     @rule(tp=st.sampled_from(PARTITIONS), key=st.sampled_from("abc"), skip=st.integers(0, 9))
     def read_one(self, tp: TopicPartition, key: str, skip: int) -> None:
@@ -232,18 +310,21 @@ class WindowMachine(RuleBasedStateMachine):
         offset = self.read.get(tp, 0)
         if offset == len(self.log[tp]):
             self.log[tp].append(key)
-        taken = self.window.add(record(offset, self.log[tp][offset], tp), skip=skip == 0)
+        found = self.record(tp, offset, self.log[tp][offset])
+        assert not self.window.begun_anew(found)
+        taken = self.window.add(found, skip=skip == 0)
         assert taken == (tp in self.epoch)
         if taken:
             self.read[tp] = offset + 1
+            self.seen.add(tp)
             if skip == 0:
                 self.finished[tp].add(offset)
 
     @rule(tp=st.sampled_from(PARTITIONS))
     def read_again(self, tp: TopicPartition) -> None:
         """A record that was seen in this assignment is not taken twice."""
-        if tp in self.epoch and self.read[tp] > self.committed[tp]:
-            assert not self.window.add(record(self.read[tp] - 1, "a", tp))
+        if tp in self.seen:
+            assert not self.window.add(self.record(tp, self.read[tp] - 1, "a"))
 
     @rule(target=tickets, limit=st.integers(1, 4))
     def take(self, limit: int) -> MultipleResults[Ticket]:
@@ -258,6 +339,8 @@ class WindowMachine(RuleBasedStateMachine):
             same_key = [o for o in older if self.log[tp][o] == self.log[tp][offset] and o not in self.finished[tp]]
             assert not same_key, "out of order within its key"
             assert ticket.attempts == self.failures.get((tp, offset), 0)
+            if (tp, offset) in self.given_up:
+                assert ticket.verdict is not None, "given up on, and handled once more"
             self.out[ticket] = self.epoch[tp]
         return multiple(*taken)
 
@@ -302,6 +385,18 @@ class WindowMachine(RuleBasedStateMachine):
         self.give_back(ticket)
         return multiple()
 
+    @rule()
+    def unblock(self) -> None:
+        """Only what was rejected before, waits at the head of its partition, and holds up nearly all of it."""
+        for given in self.window.unblock():
+            tp, offset = given.topic_partition, given.offset
+            unfinished = [o for o in range(self.committed[tp], self.read[tp]) if o not in self.finished[tp]]
+            others = [o for o in unfinished if self.log[tp][o] != self.log[tp][offset]]
+            assert (self.failures[tp, offset] > 0, offset, others) == (True, unfinished[0], [])
+            assert self.read[tp] - offset >= 4, "no crowd"
+            assert not any(ticket.record is given for ticket in self.out)
+            self.given_up.add((tp, offset))
+
     @rule(seconds=st.sampled_from([0.5, 5.0, 30.0]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -328,6 +423,10 @@ class WindowMachine(RuleBasedStateMachine):
             oldest = self.window.oldest(tp)
             assert (oldest.offset if oldest else None) == (unfinished[0] if unfinished else None)
         assert self.window.in_flight == len(self.out)
+        unfinished_records = sum(self.read[tp] - self.committed[tp] for tp in self.seen) - sum(
+            o >= self.committed[tp] for tp in self.seen for o in self.finished[tp]
+        )
+        assert self.window.size_bytes == 2 * unfinished_records, "a key and a value of a byte each"
         assert set(self.window.partitions) == set(self.epoch)
 
     def teardown(self) -> None:

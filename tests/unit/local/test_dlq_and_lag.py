@@ -59,7 +59,7 @@ def test_the_listing_shows_the_newest_and_the_counts_of_all() -> None:
     shown = dlq_text.listing(held, 2, summary)
 
     assert summary == {
-        "last_hour": [{"group": "g", "count": 7, "severity": "warning"}],
+        "last_hour": [{"group": "g", "count": 7, "severity": "warning", "stopped": False}],
         "per_hour": [{"hour": "2027-01-15T08:00:00Z", "group": "g", "count": 7, "severity": "warning"}],
     }
     assert "the newest 2 of 7" in shown
