@@ -22,7 +22,7 @@ run: $(VENV)/.local ## Start everything on this machine (ARGS="--free-ports" …
 	@$(BIN)/linkmesh up $(ARGS)
 
 .PHONY: test
-test: lint types unit contract operate integration e2e ## Everything that decides whether a change is good
+test: lint types unit contract operate integration e2e chaos-short ## Everything that decides whether a change is good
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Form, imports, protos, locks
@@ -56,6 +56,14 @@ integration: $(VENV)/.dev engines ## Parts of a process on real engines
 .PHONY: e2e
 e2e: $(VENV)/.dev engines ## The whole system, as a user sees it
 	@$(PYTEST) tests/e2e $(ARGS)
+
+.PHONY: chaos-short
+chaos-short: $(VENV)/.dev engines ## Three minutes of kills and hangs under load, then a judgement
+	@$(PYTEST) tests/chaos $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV)/.dev engines ## The same for 24 minutes, with everything that can break (ARGS="--seed N --minutes M")
+	@$(BIN)/python -m tests.chaos --minutes 23 $(ARGS)
 
 .PHONY: operate
 operate: $(VENV)/.dev ## Manifests, image and alerts

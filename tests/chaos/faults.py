@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ _WORK_WAIT_S = 20.0
 _READY_S = 60.0
 _UNREADY_S = 30.0
 _CHURN_S = 3.0
+RELAYED_S = 2.0  # so old an event is in Kafka, when nothing else is broken: a hundred times what it takes
 
 
 @dataclass
@@ -45,6 +47,8 @@ class Book:
     idle: int = 0  # nothing was in flight: does not count
     others: list[str] = field(default_factory=list)
     poison: list[str] = field(default_factory=list)  # keys of poison records
+    forgotten: list[tuple[float, float]] = field(default_factory=list)  # what Redis lost: from when to when, at most
+    left_out: int = 0  # links that are not judged, for what was forgotten
     problems: list[str] = field(default_factory=list)
 
 
@@ -76,6 +80,8 @@ class Breaker:
                 return await self._poison()
             case Verb.COUNTER:
                 return await self._restore_counter(step, victims)
+            case Verb.OLDER:
+                return await self._older_redis(step)
 
     async def _kill(self, step: Step, victims: Sequence[str], *, hold_s: float) -> list[Fault]:
         for name in victims:
@@ -165,6 +171,23 @@ class Breaker:
             await self._deployment.start(name)
         self._book.others.append(f"{step}: unready as it must be" if all(refused) else f"{step}: FAILED")
         return await self._healed(faults, victims)
+
+    async def _older_redis(self, step: Step) -> list[Fault]:
+        """Redis loses its disk and gets a copy that is some seconds old. What was relayed to Kafka must come back from
+        there; what was acknowledged in the last moment may not (the stated exception of P1)."""
+        folder = self._deployment.state / "data" / "valkey" / "appendonlydir"
+        copy = folder.with_name("older")
+        await asyncio.to_thread(shutil.copytree, folder, copy)
+        await asyncio.sleep(step.hold_s)
+        await self._until_work()
+        (name,) = step.victims
+        fault = self._kill_one(step, name, stay_down=True)
+        self._book.forgotten.append((time.monotonic() - RELAYED_S, time.monotonic()))
+        await asyncio.to_thread(shutil.rmtree, folder)
+        copy.rename(folder)
+        await self._deployment.start(name)
+        self._book.others.append(f"{step}")
+        return await self._healed([fault] if fault else [], (name, *LINK_SERVICES))
 
     async def _swap_counter(self, value: int) -> int:
         """Set the counter; what it was."""

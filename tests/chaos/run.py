@@ -16,7 +16,7 @@ from tests.chaos import evidence
 from tests.chaos.deployment import LINK_SERVICES, Deployment, deployed
 from tests.chaos.faults import Book, Breaker
 from tests.chaos.history import History, write_history
-from tests.chaos.judge import Rows, Verdict, judge
+from tests.chaos.judge import Rows, Verdict, judge, without_forgotten
 from tests.chaos.receiver import Receiver, receiving
 from tests.chaos.schedule import Step
 from tests.chaos.watching import Lags, Unconfirmed
@@ -79,7 +79,7 @@ async def run(state: Path, *, seed: int, seconds: float, steps: Iterator[Step], 
         report.problems += await _rest(deployment)
         rows = await evidence.read_rows(deployment.dynamodb, USERS)
         await _until_delivered(receiver, owners, rows)
-        report.verdict = judge(history.operations, rows, excused=unconfirmed.covers)
+        report.verdict = _judged(history, rows, report, unconfirmed)
         records = await evidence.read_topic(deployment.kafka, LINKS_EVENTS.name, LINKS_EVENTS.partitions)
         letters = await evidence.read_topic(deployment.kafka, *evidence.letters_topic())
         poison = report.book.poison
@@ -145,6 +145,14 @@ async def _rest(deployment: Deployment) -> list[str]:
     if waiting or healthy is None:
         return [f"never came to rest: {waiting} in the outbox, behind: {open_groups}"]
     return []
+
+
+def _judged(history: History, rows: Rows, report: Report, unconfirmed: Unconfirmed) -> Verdict:
+    operations, kept = without_forgotten(history.operations, rows, report.book.forgotten)
+    report.book.left_out = len(rows.events) - len(kept.events)
+    verdict = judge(operations, kept, excused=unconfirmed.covers)
+    verdict.acknowledged = history.acknowledged
+    return verdict
 
 
 async def _until_delivered(receiver: Receiver, owners: Mapping[str, str], rows: Rows) -> None:

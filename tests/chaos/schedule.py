@@ -22,6 +22,7 @@ class Verb(Enum):
     CHURN = "members come and go"  # for `hold_s`
     POISON = "poison record"
     COUNTER = "restored counter"
+    OLDER = "older Redis"  # kill -9, and back with what was on its disk `hold_s` earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def every_step() -> list[Step]:
         Step(Verb.CHURN, ("writer-3",), 20.0),
         Step(Verb.POISON, ("links-events",)),
         Step(Verb.COUNTER, ("link_service", "link_service-2")),
+        Step(Verb.OLDER, ("valkey",), 10.0),
     ]
     return steps
 

@@ -27,6 +27,7 @@ def told(report: Report) -> list[str]:
     lines.append(f"recovery after healing: {spread([seconds for _, seconds in report.recoveries])}")
     lines.append(
         f"{found.checked_reads} answers checked, {len(found.excused)} under a stated exception,"
+        f" {report.book.left_out} links left out for what Redis forgot,"
         f" {report.book.idle} faults with nothing in flight do not count, seed {report.seed}"
     )
     lines.append(report.line())

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.link import EventId, EventType, Link, LinkEvent, LinkState, UserId
 from tests.chaos.history import Kind, Operation, Outcome
-from tests.chaos.judge import Rows, Verdict, judge
+from tests.chaos.judge import Rows, Verdict, judge, without_forgotten
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _URL = "https://example.org/"
@@ -275,3 +275,12 @@ def test_what_the_client_itself_complains_of_is_wrong() -> None:
     operations[0].complaint = "answered otherwise"
 
     assert told(operations, rows) == (0, 1, 0)
+
+
+def test_what_a_lost_redis_may_have_forgotten_is_left_out_and_nothing_else() -> None:
+    """The delete was under way in the window, so this link is not judged; with another window it is."""
+    operations, rows = story()
+    missing = with_events(rows, lambda events: events[:2])
+
+    assert judge(*without_forgotten(operations[:6], missing, [(4.0, 5.005)])).good
+    assert not judge(*without_forgotten(operations[:6], missing, [(5.1, 6.0)])).good
