@@ -130,7 +130,7 @@ class Recovery:
         self._set_ready = set_ready
         self._on_run = on_run
         self._policy = policy or RecoveryPolicy()
-        self._leader_since = 0.0
+        self._leader_since: float | None = None
         self._was_open = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -219,10 +219,10 @@ class Recovery:
     async def _lead(self) -> bool:
         """Takes the lease, or renews it when a third of it is over."""
         now = self._clock.monotonic()
-        if now - self._leader_since < self._policy.lease_ms / 3000:
+        if self._leader_since is not None and now - self._leader_since < self._policy.lease_ms / 3000:
             return True
         leading = await self._redis.lead(self._candidate, lease_ms=self._policy.lease_ms)
-        self._leader_since = now if leading else 0.0
+        self._leader_since = now if leading else None
         return leading
 
     async def _keep_noting(self, stop: asyncio.Event) -> None:
