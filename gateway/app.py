@@ -19,16 +19,19 @@ from chassis.lifecycle import Component
 from chassis.redis import open_redis
 from chassis.telemetry import keep_ratio
 from contracts.topics import ANALYTICS_EVENTS
+from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.http_protocol import LimitedHttpProtocol
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.link_cache_redis import TIMEOUT_S as REDIS_TIMEOUT_S
 from gateway.adapters.link_cache_redis import RedisLinkCache
+from gateway.adapters.read_requests_kafka import KafkaReadRequests
 from gateway.adapters.resolver_grpc import GrpcResolver
 from gateway.config import Config
 from gateway.handlers.api import Peers, make_api
+from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
 from gateway.handlers.pages import make_pages
-from gateway.handlers.redirects import Redirects, Visitors
+from gateway.handlers.redirects import Redirects, Sources, Visitors
 from gateway.loops import ClickQueue, ClickShipper
 from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from shortener.audit.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -46,6 +49,12 @@ class _Secrets:
     visitors: bytes  # under which visitors are hashed
 
 
+@dataclass(frozen=True, slots=True)
+class _Sinks:
+    clicks: ClickQueue
+    read_requests: KafkaReadRequests
+
+
 @contextlib.asynccontextmanager
 async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
     """Opens what the gateway needs and yields its components."""
@@ -57,11 +66,16 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         producer = await stack.enter_async_context(
             Producer(config.kafka, client_id=f"{_NAME}-{config.instance}", clock=clock, compression="lz4")
         )
-        front = await _open_front(config, secrets, stack, clicks=clicks, clock=clock)
+        hints = await stack.enter_async_context(
+            Producer(config.kafka, client_id=f"{_NAME}-{config.instance}-hints", clock=clock)
+        )
+        read_requests = KafkaReadRequests(hints, clock=clock)
+        front = await _open_front(config, secrets, stack, _Sinks(clicks, read_requests), clock=clock)
         yield [
             ClickShipper(
                 clicks, producer, topic=ANALYTICS_EVENTS.name, partitions=ANALYTICS_EVENTS.partitions, clock=clock
             ),
+            read_requests,
             PublicServer(front, clicks, config, readiness),
             GrpcServer(
                 host=config.host,
@@ -76,7 +90,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
 
 
 async def _open_front(
-    config: Config, secrets: _Secrets, stack: contextlib.AsyncExitStack, *, clicks: ClickQueue, clock: Clock
+    config: Config, secrets: _Secrets, stack: contextlib.AsyncExitStack, sinks: _Sinks, *, clock: Clock
 ) -> Front:
     """The app of the public port; what it needs is opened on the stack."""
     redis = await stack.enter_async_context(open_redis(config.redis, timeout_s=REDIS_TIMEOUT_S))
@@ -94,19 +108,33 @@ async def _open_front(
         webhooks=WebhookServiceStub(await channel("webhook", config.webhook)),
         audit=AuditServiceStub(await channel("audit", config.audit)),
     )
-    tasks = await stack.enter_async_context(asyncio.TaskGroup())  # look-ups; ends before what they use is closed
+    tasks = await stack.enter_async_context(asyncio.TaskGroup())  # calls; ends before what they use is closed
     resolver = GrpcResolver(links, clock=clock, tasks=tasks)
     redirects = Redirects(
-        cache=RedisLinkCache(redis, breaker=Breaker(clock), tasks=tasks),
-        resolver=resolver,
-        clicks=clicks,
+        Sources(
+            cache=RedisLinkCache(redis, breaker=Breaker(clock), tasks=tasks),
+            resolver=resolver,
+            read_requests=sinks.read_requests,
+            serve_unconfirmed=config.serve_unconfirmed,
+        ),
+        clicks=sinks.clicks,
         visitors=Visitors(secrets.visitors, config.trusted_proxies, config.country_header.lower().encode()),
         clock=clock,
     )
     public_url = config.public_url.rstrip("/")
-    api = make_api(peers=peers, keys=GrpcKeys(keys, clock=clock), resolver=resolver, public_url=public_url, clock=clock)
+    verdicts = GrpcKeys(keys, clock=clock, tasks=tasks)
+    creator = GrpcLinkCreator(links, clock=clock, tasks=tasks)
+    creates = Creates(keys=verdicts, creator=creator, resolver=resolver, public_url=public_url, clock=clock)
+    api = make_api(peers=peers, keys=verdicts, creator=creator, resolver=resolver, public_url=public_url, clock=clock)
     pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
-    return Front(redirect=redirects.answer, api=api, pages=pages, keep_ratio=keep_ratio(config), clock=clock)
+    return Front(
+        redirect=redirects.answer,
+        create=creates.answer,
+        api=api,
+        pages=pages,
+        keep_ratio=keep_ratio(config),
+        clock=clock,
+    )
 
 
 class PublicServer:

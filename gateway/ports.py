@@ -6,6 +6,8 @@ from typing import Protocol
 from chassis.auth import Principal
 from contracts.link import Link, LinkKey
 from gateway.domain.clicks import Click
+from shortener.link.v1 import link_pb2
+from shortener.link.v1.link_service_pb2 import CreateLinkRequest
 
 
 class LinkCache(Protocol):
@@ -39,6 +41,25 @@ class Resolver(Protocol):
 
     def forget(self, key: LinkKey) -> None:
         """From now on nobody joins a flight that is under way: a mutation has been acknowledged since it began."""
+
+
+class LinkCreator(Protocol):
+    """Makes links. None is asked for twice [R1]."""
+
+    async def create(self, request: CreateLinkRequest) -> link_pb2.Link:
+        """The link as stored; at most 2 s. A caller that is cancelled, or whose request is bad, disturbs no other.
+
+        Raises:
+            ServiceError: there is none; or, as `may_have_happened` says, there may be.
+        """
+
+
+class ReadRequests(Protocol):
+    """Asks link_service to warm the cache, for the next try of a visitor who could not be answered in time [L4]."""
+
+    def put(self, key: LinkKey, traceparent: str | None = None) -> bool:
+        """Takes a request, without waiting; at most one a second is sent for a code, at most once. False: dropped and
+        counted."""
 
 
 class ClickSink(Protocol):

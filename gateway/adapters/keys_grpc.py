@@ -1,11 +1,17 @@
-"""Whom API keys stand for, from link_service; a verdict is good for a second, so that revoking takes effect in one."""
+"""Whom API keys stand for, from link_service; a verdict is good for a second, so that revoking takes effect in one.
 
+Requests that come while a question about their key is under way share its answer: a busy client's key is asked for once
+a second, not by each of its connections.
+"""
+
+import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chassis.auth import Principal, principal_from_message
 from chassis.clock import Clock
-from chassis.errors import Unauthenticated
+from chassis.errors import ServiceError, Unauthenticated, Unavailable
 from contracts.api_keys import is_well_formed
 from shortener.key.v1.key_service_pb2 import VerifyKeyRequest
 
@@ -17,10 +23,27 @@ _VERDICT_S = 1.0
 _VERDICTS_MAX = 10_000
 
 
-class GrpcKeys:
-    """Keys. Junk is refused by its checksum without asking anybody."""
+@dataclass(slots=True, eq=False)
+class _Question:
+    """One that is under way, and who waits for its answer."""
 
-    def __init__(self, service: "KeyServiceAsyncStub", *, clock: Clock, verdicts_max: int = _VERDICTS_MAX) -> None:
+    began: float
+    waiters: list[asyncio.Future[Principal | None]] = field(default_factory=list)
+
+
+class GrpcKeys:
+    """Keys. Junk is refused by its checksum without asking anybody. `tasks` runs the calls and outlives this object."""
+
+    def __init__(
+        self,
+        service: "KeyServiceAsyncStub",
+        *,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        verdicts_max: int = _VERDICTS_MAX,
+    ) -> None:
+        self._tasks = tasks
+        self._questions: dict[str, _Question] = {}
         self._verdicts_max = verdicts_max
         self._service = service
         self._clock = clock
@@ -33,26 +56,56 @@ class GrpcKeys:
             Unauthenticated: no such key.
             ServiceError: link_service does not answer.
         """
-        if not is_well_formed(key):
-            raise _unknown()
         known = self._verdicts.get(key)
         if known is not None and self._clock.monotonic() - known[0] <= _VERDICT_S:
             self._verdicts.move_to_end(key)
             principal = known[1]
+        elif is_well_formed(key):
+            principal = await self._share(key)
         else:
-            principal = await self._ask(key)
+            principal = None
         if principal is None:
             raise _unknown()
         return principal
 
-    async def _ask(self, key: str) -> Principal | None:
-        began = self._clock.monotonic()  # the verdict is as old as the question
+    def _share(self, key: str) -> "asyncio.Future[Principal | None]":
+        """The answer of the question that is under way, if it is young enough, or of a new one."""
+        now = self._clock.monotonic()
+        question = self._questions.get(key)
+        if question is None or now - question.began > _VERDICT_S:
+            question = self._questions[key] = _Question(now)
+            self._tasks.create_task(self._answer(key, question), name="verify key")
+        answer: asyncio.Future[Principal | None] = asyncio.get_running_loop().create_future()
+        question.waiters.append(answer)  # one each: who is cancelled takes nobody along
+        return answer
+
+    async def _answer(self, key: str, question: _Question) -> None:
+        failure: ServiceError = Unavailable("unavailable", "The answer was given up.", retry_after_s=1)
+        principal: Principal | None = None
+        answered = False
+        try:
+            principal = await self._ask(key, question.began)
+            answered = True
+        except ServiceError as exc:
+            failure = exc
+        finally:
+            if self._questions.get(key) is question:
+                del self._questions[key]
+            for answer in question.waiters:
+                if answer.done():
+                    continue
+                if answered:
+                    answer.set_result(principal)
+                else:
+                    answer.set_exception(failure.again())
+
+    async def _ask(self, key: str, began: float) -> Principal | None:
         try:
             response = await self._service.VerifyKey(VerifyKeyRequest(secret=key), timeout=TIMEOUT_S)
             principal: Principal | None = principal_from_message(response.principal)
         except Unauthenticated:
             principal = None
-        self._verdicts[key] = (began, principal)
+        self._verdicts[key] = (began, principal)  # the verdict is as old as the question
         self._verdicts.move_to_end(key)
         while len(self._verdicts) > self._verdicts_max:
             self._verdicts.popitem(last=False)

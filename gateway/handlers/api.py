@@ -24,7 +24,7 @@ from gateway.handlers.link_changes import link_changes_router
 from gateway.handlers.links import links_router
 from gateway.handlers.models import ProblemBody
 from gateway.handlers.webhooks import webhooks_router
-from gateway.ports import Keys, Resolver
+from gateway.ports import Keys, LinkCreator, Resolver
 
 if TYPE_CHECKING:  # these classes exist for type checkers only
     from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
@@ -48,7 +48,9 @@ class Peers:
     audit: "AuditServiceAsyncStub"
 
 
-def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, clock: Clock) -> FastAPI:
+def make_api(
+    *, peers: Peers, keys: Keys, creator: LinkCreator, resolver: Resolver, public_url: str, clock: Clock
+) -> FastAPI:
     """The app that answers /api and /openapi.json."""
     app = FastAPI(
         title="Linkmesh",
@@ -71,6 +73,7 @@ def make_api(*, peers: Peers, keys: Keys, resolver: Resolver, public_url: str, c
         links_router(
             links=peers.links,
             analytics=peers.analytics,
+            creator=creator,
             resolver=resolver,
             authenticated=authenticated,
             public_url=public_url,

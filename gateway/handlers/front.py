@@ -1,7 +1,8 @@
 """The front door: one plain ASGI callable that sends each request to its place and tells of it afterwards.
 
-Redirects do not pass through FastAPI: it would cost more than all the rest of a redirect. Every request begins a trace
-of its own; a `traceparent` from the public is kept as a link, since a stranger must not choose our trace ids.
+Redirects and plain creates do not pass through FastAPI: it would cost more than all the rest of them. Every request
+begins a trace of its own; a `traceparent` from the public is kept as a link, since a stranger must not choose our trace
+ids.
 """
 
 import logging
@@ -27,19 +28,29 @@ DURATION = Histogram(
 )
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _READS = ("GET", "HEAD")
+_LINKS = "/api/links"
 _CODE_ROUTE = "/{code}"
 logger = logging.getLogger(__name__)
 
 Handle = Callable[[Scope], Awaitable[Answer]]
+Create = Callable[[Scope, bytes], Awaitable[Answer | None]]  # None: the API shall answer
 
 
 class Front:
     """The app of the public port. `pages` are answers that never change, by path."""
 
     def __init__(
-        self, *, redirect: Handle, api: App, pages: dict[str, Answer], keep_ratio: float, clock: Clock
+        self,
+        *,
+        redirect: Handle,
+        create: Create,
+        api: App,
+        pages: dict[str, Answer],
+        keep_ratio: float,
+        clock: Clock,
     ) -> None:
         self._redirect = redirect
+        self._create = create
         self._api = api
         self._pages = pages
         self._keep_ratio = keep_ratio
@@ -98,6 +109,9 @@ class Front:
         except BodyRefused as exc:
             await send_answer(tapped, _refusal(exc))
             return "/api", status
+        if scope["path"] == _LINKS and scope["method"] == "POST" and (answer := await self._try_to_create(scope, body)):
+            await send_answer(send, answer)
+            return _LINKS, answer.status
         try:
             await self._api(scope, replay(body, receive), tapped)
         except Exception:
@@ -105,6 +119,13 @@ class Front:
             if not status:
                 await send_answer(tapped, problem_answer(INTERNAL, current_trace_id()))
         return getattr(scope.get("route"), "path", "/api"), status
+
+    async def _try_to_create(self, scope: Scope, body: bytes) -> Answer | None:
+        try:
+            return await self._create(scope, body)
+        except Exception:
+            logger.exception("a create failed")
+            return problem_answer(INTERNAL, current_trace_id())
 
     def _observe(self, method: str, route: str, status: int, seconds: float) -> None:
         observe = self._durations.get((method, route, status))

@@ -6,13 +6,16 @@ from typing import Annotated
 from fastapi import Header
 from fastapi.responses import JSONResponse
 
+from chassis.auth import Principal, principal_to_message
 from chassis.errors import Aborted, InvalidArgument, NotFound
 from contracts.codes import is_possible_code
-from contracts.link_codec import link_from_message
+from contracts.link_codec import link_from_message, timestamp
 from contracts.link_json import link_json
 from contracts.reasons import Reason
 from gateway.domain.requests import Stale, etag, expected_version
+from gateway.handlers.models import NewLink
 from shortener.link.v1 import link_pb2
+from shortener.link.v1 import link_service_pb2 as pb
 
 MUTATION_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 1.0
@@ -54,3 +57,18 @@ def version_of(if_match: str) -> int:
     if isinstance(version, Stale):
         raise Aborted(Reason.VERSION_CONFLICT.code, "The link has no such version.")
     return version
+
+
+def create_request(body: NewLink, principal: Principal, idempotency_key: str) -> pb.CreateLinkRequest:
+    """The creation that a body asks for."""
+    return pb.CreateLinkRequest(
+        principal=principal_to_message(principal),
+        request_id=idempotency_key,
+        long_url=body.long_url,
+        custom_code=body.custom_code or "",
+        expires_at=timestamp(body.expires_at) if body.expires_at else None,
+        starts_at=timestamp(body.starts_at) if body.starts_at else None,
+        redirect_status=body.redirect_status or 0,
+        title=body.title or "",
+        tags=body.tags,
+    )

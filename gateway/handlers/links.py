@@ -18,6 +18,7 @@ from gateway.handlers.link_requests import (
     READ_TIMEOUT_S,
     IdempotencyKey,
     IfMatch,
+    create_request,
     existing,
     link_answer,
     version_of,
@@ -25,7 +26,7 @@ from gateway.handlers.link_requests import (
 from gateway.handlers.models import LinkBody, Moment, NewLink, StatsBody
 from gateway.handlers.mutations import told_outcome
 from gateway.handlers.shapes import stats_json
-from gateway.ports import Resolver
+from gateway.ports import LinkCreator, Resolver
 from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
 from shortener.link.v1 import link_service_pb2 as link_service_pb
 
@@ -40,6 +41,7 @@ def links_router(
     *,
     links: "LinkServiceAsyncStub",
     analytics: "AnalyticsServiceAsyncStub",
+    creator: LinkCreator,
     resolver: Resolver,
     authenticated: Authenticated,
     public_url: str,
@@ -53,11 +55,10 @@ def links_router(
         body: NewLink, idempotency_key: IdempotencyKey = "", principal: Principal = authenticated
     ) -> Response:
         """Durable when it answers. The same Idempotency-Key within 24 h gives the same link."""
-        request = _create_request(body, principal, idempotency_key)
         with told_outcome():
-            response = await links.CreateLink(request, timeout=MUTATION_TIMEOUT_S)
-        resolver.forget(link_key(response.link.short_code))
-        return link_answer(response.link, public_url=public_url, at=clock.now(), status=201)
+            link = await creator.create(create_request(body, principal, idempotency_key))
+        resolver.forget(link_key(link.short_code))
+        return link_answer(link, public_url=public_url, at=clock.now(), status=201)
 
     @router.get("/{code}", response_model=LinkBody, summary="A link as its owner sees it, deleted ones included")
     async def read(
@@ -121,17 +122,3 @@ def links_router(
         return JSONResponse(stats_json(await analytics.GetClickStats(request, timeout=READ_TIMEOUT_S)))
 
     return router
-
-
-def _create_request(body: NewLink, principal: Principal, idempotency_key: str) -> link_service_pb.CreateLinkRequest:
-    return link_service_pb.CreateLinkRequest(
-        principal=principal_to_message(principal),
-        request_id=idempotency_key,
-        long_url=body.long_url,
-        custom_code=body.custom_code or "",
-        expires_at=timestamp(body.expires_at) if body.expires_at else None,
-        starts_at=timestamp(body.starts_at) if body.starts_at else None,
-        redirect_status=body.redirect_status or 0,
-        title=body.title or "",
-        tags=body.tags,
-    )

@@ -11,13 +11,15 @@ import httpx
 
 from chassis.errors import Unavailable
 from contracts.link import Link, LinkKey
+from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.resolver_grpc import GrpcResolver
 from gateway.domain.clicks import Click
 from gateway.handlers.api import Peers, make_api
+from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
 from gateway.handlers.pages import make_pages
-from gateway.handlers.redirects import Redirects, Visitors
+from gateway.handlers.redirects import Redirects, Sources, Visitors
 from tests.fakes.gateway_peers import AT, KEY, Direct, FakePeers
 
 PUBLIC_URL = "https://lm.example"
@@ -76,6 +78,18 @@ class FakeClicks:
         return True
 
 
+class FakeReadRequests:
+    """A ReadRequests that keeps everything."""
+
+    def __init__(self) -> None:
+        self.keys: list[LinkKey] = []
+
+    def put(self, key: LinkKey, traceparent: str | None = None) -> bool:
+        """Keeps a request."""
+        self.keys.append(key)
+        return True
+
+
 @dataclass(slots=True)
 class Door:
     """A front door and what stands behind it. `client` holds Alice's key."""
@@ -84,6 +98,7 @@ class Door:
     peers: FakePeers
     cache: FakeLinkCache
     clicks: FakeClicks
+    read_requests: FakeReadRequests
     clock: FakeClock
     front: Front
 
@@ -95,6 +110,7 @@ class DoorOptions:
     headers: dict[str, str] = field(default_factory=lambda: {"authorization": f"Bearer {KEY}"})
     visitors: Visitors = field(default_factory=lambda: Visitors(b"v" * 32))
     keep_ratio: float = 0.0
+    serve_unconfirmed: bool = True
     security_contact: str = ""
     client_address: str = "203.0.113.9"
 
@@ -106,7 +122,17 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
     peers, cache, clicks, clock = FakePeers(), FakeLinkCache(), FakeClicks(), FakeClock()
     async with asyncio.TaskGroup() as tasks:
         resolver = GrpcResolver(cast("Any", Direct(peers.links)), clock=clock, tasks=tasks)
-        redirects = Redirects(cache=cache, resolver=resolver, clicks=clicks, visitors=wanted.visitors, clock=clock)
+        read_requests = FakeReadRequests()
+        sources = Sources(
+            cache=cache,
+            resolver=resolver,
+            read_requests=read_requests,
+            serve_unconfirmed=wanted.serve_unconfirmed,
+        )
+        redirects = Redirects(sources, clicks=clicks, visitors=wanted.visitors, clock=clock)
+        keys = GrpcKeys(cast("Any", Direct(peers.keys)), clock=clock, tasks=tasks)
+        creator = GrpcLinkCreator(cast("Any", Direct(peers.links)), clock=clock, tasks=tasks)
+        creates = Creates(keys=keys, creator=creator, resolver=resolver, public_url=PUBLIC_URL, clock=clock)
         api = make_api(
             peers=Peers(
                 links=cast("Any", Direct(peers.links)),
@@ -115,13 +141,21 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
                 webhooks=cast("Any", Direct(peers.webhooks)),
                 audit=cast("Any", Direct(peers.audit)),
             ),
-            keys=GrpcKeys(cast("Any", Direct(peers.keys)), clock=clock),
+            keys=keys,
+            creator=creator,
             resolver=resolver,
             public_url=PUBLIC_URL,
             clock=clock,
         )
         pages = make_pages(PUBLIC_URL, api.openapi(), security_contact=wanted.security_contact, now=clock.now())
-        front = Front(redirect=redirects.answer, api=api, pages=pages, keep_ratio=wanted.keep_ratio, clock=clock)
+        front = Front(
+            redirect=redirects.answer,
+            create=creates.answer,
+            api=api,
+            pages=pages,
+            keep_ratio=wanted.keep_ratio,
+            clock=clock,
+        )
         transport = httpx.ASGITransport(cast("Any", front), client=(wanted.client_address, 40_000))
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=wanted.headers) as client:
-            yield Door(client, peers, cache, clicks, clock, front)
+            yield Door(client, peers, cache, clicks, read_requests, clock, front)

@@ -138,6 +138,29 @@ def test_all_aboard_hear_of_a_failure_and_the_next_tries_again() -> None:
     resolving(scenario)
 
 
+def test_each_passenger_hears_of_a_failure_by_an_exception_of_its_own() -> None:
+    """One object raised by several callers would collect the tracebacks of all."""
+
+    async def scenario(it: Resolving) -> None:
+        it.peer.fail["ResolveLink"] = Unavailable("unavailable", "No.", retry_after_s=3)
+        failures: list[Unavailable] = []
+
+        async def ask() -> None:
+            with pytest.raises(Unavailable) as failure:
+                await it.resolver.resolve(CODE)
+            failures.append(failure.value)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(3):
+                tasks.create_task(ask())
+
+        assert len(it.peer.requests) == 1
+        assert len({id(failure) for failure in failures}) == 3
+        assert {(failure.message, failure.retry_after_s) for failure in failures} == {("No.", 3)}
+
+    resolving(scenario)
+
+
 def test_a_link_that_is_none_is_our_fault() -> None:
     """A peer that answers without a code or version is an internal error, not a crash of the process."""
 
@@ -171,21 +194,57 @@ def test_a_verdict_lasts_a_second() -> None:
 
     async def main() -> None:
         peer, clock = FakeKeyService(), FakeClock()
-        keys = GrpcKeys(cast("Any", Direct(peer)), clock=clock)
-        unknown = format_key("b" * 30)
+        async with asyncio.TaskGroup() as tasks:
+            keys = GrpcKeys(cast("Any", Direct(peer)), clock=clock, tasks=tasks)
+            unknown = format_key("b" * 30)
 
-        assert await keys.verify(KEY) == ALICE
-        peer.keys.clear()
-        clock.elapsed_s = 1.0
-        assert await keys.verify(KEY) == ALICE
-        clock.elapsed_s = 1.01
-        with pytest.raises(Unauthenticated):
-            await keys.verify(KEY)
-        assert len(peer.requests) == 2
-        for _ in range(3):
+            assert await keys.verify(KEY) == ALICE
+            peer.keys.clear()
+            clock.elapsed_s = 1.0
+            assert await keys.verify(KEY) == ALICE
+            clock.elapsed_s = 1.01
             with pytest.raises(Unauthenticated):
-                await keys.verify(unknown)
-        assert len(peer.requests) == 3
+                await keys.verify(KEY)
+            assert len(peer.requests) == 2
+            for _ in range(3):
+                with pytest.raises(Unauthenticated):
+                    await keys.verify(unknown)
+            assert len(peer.requests) == 3
+
+    asyncio.run(main())
+
+
+def test_a_key_is_asked_for_once_however_many_ask_at_once() -> None:
+    """Requests of one moment share the question; who gives up takes nobody along; a failure is everybody's own."""
+
+    async def main() -> None:
+        peer, clock = FakeKeyService(), FakeClock()
+        async with asyncio.TaskGroup() as tasks:
+            keys = GrpcKeys(cast("Any", Direct(peer)), clock=clock, tasks=tasks)
+            peer.gate = asyncio.Event()
+            asking = [tasks.create_task(keys.verify(KEY)) for _ in range(3)]
+            while not peer.requests:
+                await asyncio.sleep(0)
+            asking[0].cancel()
+            clock.elapsed_s = 1.5  # the question is too old to be joined: its answer would be older than a second
+            late = tasks.create_task(keys.verify(KEY))
+            while len(peer.requests) < 2:
+                await asyncio.sleep(0)
+            peer.gate.set()
+            assert await asking[1] == await asking[2] == await late == ALICE
+            assert asking[0].cancelled()
+            assert len(peer.requests) == 2
+
+            clock.elapsed_s = 9.0
+            peer.fail["VerifyKey"] = Unavailable("unavailable", "No.")
+            failing = [tasks.create_task(failure_of(keys)) for _ in range(2)]
+            assert await failing[0] is not await failing[1]
+            assert len(peer.requests) == 3
+
+    async def failure_of(keys: GrpcKeys) -> Unavailable:
+        with pytest.raises(Unavailable) as caught:
+            await keys.verify(KEY)
+        return caught.value
 
     asyncio.run(main())
 
@@ -195,13 +254,14 @@ def test_a_peer_that_is_away_is_no_verdict() -> None:
 
     async def main() -> None:
         peer = FakeKeyService()
-        keys = GrpcKeys(cast("Any", Direct(peer)), clock=FakeClock())
-        peer.fail["VerifyKey"] = Unavailable("unavailable", "No.")
-        with pytest.raises(Unavailable):
-            await keys.verify(KEY)
-        peer.fail.clear()
+        async with asyncio.TaskGroup() as tasks:
+            keys = GrpcKeys(cast("Any", Direct(peer)), clock=FakeClock(), tasks=tasks)
+            peer.fail["VerifyKey"] = Unavailable("unavailable", "No.")
+            with pytest.raises(Unavailable):
+                await keys.verify(KEY)
+            peer.fail.clear()
 
-        assert await keys.verify(KEY) == ALICE
+            assert await keys.verify(KEY) == ALICE
 
     asyncio.run(main())
 
@@ -213,9 +273,10 @@ def test_verdicts_are_bounded() -> None:
     async def main() -> None:
         peer = FakeKeyService()
         peer.keys = dict.fromkeys((first, second, third), ALICE)
-        keys = GrpcKeys(cast("Any", Direct(peer)), clock=FakeClock(), verdicts_max=2)
-        for key in (first, second, first, third, first, second):
-            await keys.verify(key)
+        async with asyncio.TaskGroup() as tasks:
+            keys = GrpcKeys(cast("Any", Direct(peer)), clock=FakeClock(), tasks=tasks, verdicts_max=2)
+            for key in (first, second, first, third, first, second):
+                await keys.verify(key)
 
         assert [request.secret for request in peer.requests] == [first, second, third, second]
 
@@ -230,8 +291,9 @@ def test_junk_is_refused_without_asking(junk: str) -> None:
 
     async def main() -> None:
         peer = FakeKeyService()
-        with pytest.raises(Unauthenticated):
-            await GrpcKeys(cast("Any", Direct(peer)), clock=FakeClock()).verify(junk)
+        async with asyncio.TaskGroup() as tasks:
+            with pytest.raises(Unauthenticated):
+                await GrpcKeys(cast("Any", Direct(peer)), clock=FakeClock(), tasks=tasks).verify(junk)
         assert peer.requests == []
 
     asyncio.run(main())

@@ -1,0 +1,111 @@
+"""POST /api/links without FastAPI, which would cost more than all the rest of a create.
+
+Only the plain request is answered here: the one key, the one content type, a body that the same model takes which the
+documented route has. Anything else, also everything that is wrong with a request, is left to that route, so that there
+is one place that says so. docs/CONTRACTS.md and /openapi.json describe both.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from chassis.auth import Principal
+from chassis.clock import Clock
+from chassis.errors import ServiceError
+from chassis.http_server import Scope
+from chassis.telemetry import current_trace_id
+from contracts.link import link_key
+from contracts.link_codec import link_from_message
+from contracts.link_json import link_json
+from gateway.domain.requests import etag
+from gateway.handlers.answers import Answer, problem_answer, problem_of
+from gateway.handlers.link_requests import create_request
+from gateway.handlers.models import NewLink
+from gateway.handlers.mutations import told_outcome
+from gateway.ports import Keys, LinkCreator, Resolver
+from shortener.link.v1 import link_pb2
+
+PATH = "/api/links"
+_JSON = (b"application/json", b"application/json; charset=utf-8")
+_BEARER = b"Bearer "
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{0,128}")
+_ONE_EACH = (b"authorization", b"x-api-key", b"content-type", b"idempotency-key")  # several lines: not plain
+_parse = cast("Callable[[bytes], NewLink]", NewLink.__pydantic_validator__.validate_json)  # compiled, no wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """What the headers of a plain request say."""
+
+    api_key: str
+    idempotency_key: str
+
+
+class Creates:
+    """Answers plain creates."""
+
+    def __init__(self, *, keys: Keys, creator: LinkCreator, resolver: Resolver, public_url: str, clock: Clock) -> None:
+        self._keys = keys
+        self._creator = creator
+        self._resolver = resolver
+        self._public_url = public_url
+        self._clock = clock
+
+    async def answer(self, scope: Scope, body: bytes) -> Answer | None:
+        """The answer; None: this is no plain create, nothing was done, and the API shall answer it."""
+        plain = _plain(scope)
+        if plain is None:
+            return None
+        try:
+            wanted = _parse(body)
+        except (ValidationError, UnicodeDecodeError):
+            return None
+        try:
+            principal = await self._keys.verify(plain.api_key)
+            return self._made(await self._create(wanted, principal, plain.idempotency_key))
+        except ServiceError as exc:
+            return problem_answer(problem_of(exc), current_trace_id())
+
+    async def _create(self, wanted: NewLink, principal: Principal, idempotency_key: str) -> link_pb2.Link:
+        request = create_request(wanted, principal, idempotency_key)
+        with told_outcome():
+            return await self._creator.create(request)
+
+    def _made(self, message: link_pb2.Link) -> Answer:
+        link = link_from_message(message)
+        self._resolver.forget(link_key(link.short_code))
+        body = to_json(link_json(link, public_url=self._public_url, at=self._clock.now()))
+        headers = [
+            (b"etag", etag(link.version).encode()),
+            (b"location", f"{PATH}/{link.short_code}".encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        return Answer(201, headers, body)
+
+
+def _plain(scope: Scope) -> _Plain | None:
+    found: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in _ONE_EACH:
+            if name in found:
+                return None
+            found[name] = value
+    authorization = found.get(b"authorization", b"")
+    api_key = authorization[len(_BEARER) :]
+    idempotency_key = found.get(b"idempotency-key", b"")
+    if (
+        not authorization.startswith(_BEARER)
+        or not api_key.isascii()
+        or b" " in api_key
+        or found.get(b"content-type", b"").lower() not in _JSON
+        or not _IDEMPOTENCY_KEY.fullmatch(idempotency_key)
+    ):
+        return None
+    return _Plain(api_key.decode("ascii"), idempotency_key.decode("ascii"))
