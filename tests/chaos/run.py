@@ -113,10 +113,11 @@ async def _break(
         report.recoveries.append((str(step), recovered_s))
         if healthy is None:
             report.problems.append(f"{step}: not healthy {RECOVERY_S:g} s after healing: {open_groups}")
+        behind = "".join(f", {group} {seconds:.1f} s" for group, seconds in open_groups.items())
         in_flight = ", ".join(str(fault.in_flight) for fault in faults)
         say(
             f"{step}: {len(faults)} died or stopped with {in_flight or 0} in flight, {healed - began:.1f} s until it"
-            f" served, {recovered_s:.1f} s more until lags were healthy; {load.history.acknowledged} acknowledged"
+            f" served, {recovered_s:.1f} s more until lags were healthy{behind}; {load.history.acknowledged} acknowledged"
         )
 
 

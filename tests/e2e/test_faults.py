@@ -112,28 +112,6 @@ def is_stored(system: RunningSystem, codes: list[str]) -> bool:
     return all(events.values())
 
 
-@pytest.mark.rule("P1", "P3", "P7", "O1", "C3")
-@pytest.mark.parametrize("victim", ["link_service", "writer", "kafka", "valkey", "dynamodb"])
-def test_kill_9_under_load_loses_no_acknowledged_link(system: RunningSystem, victim: str) -> None:
-    """Work in flight, the process really dies; then every acknowledged link redirects and is in the table, once."""
-    with creating(system) as load:
-        grows(load, 50)
-        before = system.pid(victim)
-        system.kill(victim)
-        eventually(lambda: system.pid(victim) not in (0, before))
-        system.wait_ready(victim)
-        grows(load, 50)
-
-    assert load.failures == []
-    wrong = {
-        code: answer.status_code
-        for code, long_url in load.acknowledged.items()
-        if (answer := follow(system, code)).headers.get("location") != long_url
-    }
-    assert wrong == {}
-    eventually(lambda: is_stored(system, list(load.acknowledged)), timeout_s=30)
-
-
 @pytest.mark.rule("P1", "P5", "O1")
 def test_without_kafka_creates_redirects_and_deletes_go_on_and_events_follow(system: RunningSystem) -> None:
     """A broker that is away stops no user; what happened meanwhile is stored when it is back."""
