@@ -22,8 +22,8 @@ from tests.chaos.workload import Load
 
 SKEW_S = 25 * 3600.0
 _WORK_WAIT_S = 20.0
-_READY_S = 60.0
-_UNREADY_S = 30.0
+_READY_S = 120.0
+_UNREADY_S = 60.0
 _CHURN_S = 3.0
 RELAYED_S = 2.0  # so old an event is in Kafka, when nothing else is broken: a hundred times what it takes
 

@@ -19,7 +19,7 @@ from tests.chaos.history import History, write_history
 from tests.chaos.judge import Rows, Verdict, judge, without_forgotten
 from tests.chaos.receiver import Receiver, receiving
 from tests.chaos.schedule import Step
-from tests.chaos.watching import Lags, Unconfirmed
+from tests.chaos.watching import Lags, Machine, Unconfirmed
 from tests.chaos.workload import TIMEOUT_S, USERS, Account, Client, Load
 
 RECOVERY_S = 30.0
@@ -41,6 +41,7 @@ class Report:
     book: Book = field(default_factory=Book)
     recoveries: list[tuple[str, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    machine: Machine = field(default_factory=Machine)
     history: Path | None = None
 
     @property
@@ -76,7 +77,7 @@ async def run(state: Path, *, seed: int, seconds: float, steps: Iterator[Step], 
                 await asyncio.sleep(_WARM_UP_S)
                 await _break(deployment, load, report, steps, until=time.monotonic() + seconds, say=say)
             watching.set()
-        report.problems += await _rest(deployment)
+        report.problems += await _rest(deployment, report.machine)
         rows = await evidence.read_rows(deployment.dynamodb, USERS)
         await _until_delivered(receiver, owners, rows)
         report.verdict = _judged(history, rows, report, unconfirmed)
@@ -99,7 +100,7 @@ async def _break(
     deployment: Deployment, load: Load, report: Report, steps: Iterator[Step], *, until: float, say: Say
 ) -> None:
     breaker = Breaker(deployment, load, report.book)
-    lags = Lags(deployment)
+    lags = Lags(deployment, report.machine)
     for step in steps:
         if time.monotonic() + step.hold_s > until:
             if time.monotonic() > until:
@@ -109,15 +110,15 @@ async def _break(
         faults = await breaker.carry_out(step)
         healed = time.monotonic()
         healthy, open_groups = await lags.healthy_at(timeout_s=RECOVERY_S)
-        recovered_s = RECOVERY_S if healthy is None else healthy - healed
+        recovered_s = (healthy or time.monotonic()) - healed
         report.recoveries.append((str(step), recovered_s))
         if healthy is None:
             report.problems.append(f"{step}: not healthy {RECOVERY_S:g} s after healing: {open_groups}")
         behind = "".join(f", {group} {seconds:.1f} s" for group, seconds in open_groups.items())
         in_flight = ", ".join(str(fault.in_flight) for fault in faults)
         say(
-            f"{step}: {len(faults)} died or stopped with {in_flight or 0} in flight, {healed - began:.1f} s until it"
-            f" served, {recovered_s:.1f} s more until lags were healthy{behind}; {load.history.acknowledged} acknowledged"
+            f"{step}: {len(faults)} died or stopped with {in_flight or 0} in flight, {healed - began:.1f} s until"
+            f" it served, {recovered_s:.1f} s more until lags were healthy{behind}; {load.history.acknowledged} done"
         )
 
 
@@ -137,12 +138,12 @@ async def _under_load(load: Load) -> AsyncIterator[None]:
             load.over.set()
 
 
-async def _rest(deployment: Deployment) -> list[str]:
+async def _rest(deployment: Deployment, machine: Machine) -> list[str]:
     """Returns when nothing is under way any more; what still is, otherwise."""
-    deadline = time.monotonic() + _REST_S
+    deadline = time.monotonic() + _REST_S * machine.slowness()
     while (waiting := await _in_outbox(deployment)) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
-    healthy, open_groups = await Lags(deployment).healthy_at(timeout_s=_REST_S)
+    healthy, open_groups = await Lags(deployment, machine).healthy_at(timeout_s=_REST_S)
     if waiting or healthy is None:
         return [f"never came to rest: {waiting} in the outbox, behind: {open_groups}"]
     return []

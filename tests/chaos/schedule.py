@@ -94,7 +94,7 @@ def long_schedule(seed: int) -> Iterator[Step]:
     first = every_step()
     order.shuffle(first)
     yield from first
-    quick = [step for step in every_step() if step.hold_s < 30 and step.verb is not Verb.COUNTER]
+    quick = [step for step in every_step() if step.hold_s < 30 and step.verb not in (Verb.COUNTER, Verb.POISON)]
     weights = [3 if step.verb is Verb.KILL else 1 for step in quick]
     while True:
         yield order.choices(quick, weights)[0]

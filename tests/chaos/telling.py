@@ -25,6 +25,10 @@ def told(report: Report) -> list[str]:
     lines.append("faults: " + ", ".join(f"{count} x {name}" for name, count in sorted(by_victim.items())))
     lines += report.book.others
     lines.append(f"recovery after healing: {spread([seconds for _, seconds in report.recoveries])}")
+    if report.machine.slowest > 1:
+        lines.append(
+            f"the machine was busy: up to {report.machine.slowest:.1f} times slower, bounds of time grew with it"
+        )
     lines.append(
         f"{found.checked_reads} answers checked, {len(found.excused)} under a stated exception,"
         f" {report.book.left_out} links left out for what Redis forgot,"
