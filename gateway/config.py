@@ -22,4 +22,5 @@ class Config(ProcessConfig):
     trusted_proxies: int = 0  # entries of X-Forwarded-For that our own proxies wrote; 0: the peer is the client
     country_header: str = ""  # header in which a trusted proxy states the country; empty: unknown
     security_contact: str = ""  # URI for /.well-known/security.txt, such as mailto:…; empty: no such page
+    serve_unconfirmed: bool = True  # while Redis is away the table answers, and may miss a delete; false: 503 [L4]
     click_queue_max: int = 65_536  # clicks held while Kafka is away, about 30 MB; more are dropped and counted

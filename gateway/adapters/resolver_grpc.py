@@ -76,7 +76,7 @@ class GrpcResolver:
                 if answer.done():
                     continue
                 if result is None:
-                    answer.set_exception(failure)
+                    answer.set_exception(failure.again())
                 else:
                     answer.set_result(result)
 

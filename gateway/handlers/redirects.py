@@ -8,20 +8,21 @@ from opentelemetry import trace
 from prometheus_client import Counter
 
 from chassis.clock import Clock
-from chassis.errors import ServiceError, Unavailable
+from chassis.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
 from chassis.http_server import Scope
 from chassis.telemetry import current_trace_id, current_traceparent
-from contracts.link import Link, link_key
+from contracts.link import Link, LinkKey, link_key
 from contracts.reasons import Reason
 from gateway.domain.clicks import Click
 from gateway.domain.problems import Problem
 from gateway.domain.redirects import Outcome, Redirect, Refusal, code_of_path, decide
 from gateway.domain.visitors import Visit, classify, client_address, country_of, cut, daily_key, visitor_hash
 from gateway.handlers.answers import Answer, header, prefers_html, problem_answer, problem_page
-from gateway.ports import ClickSink, LinkCache, Resolver
+from gateway.ports import ClickSink, LinkCache, ReadRequests, Resolved, Resolver
 
 REDIRECTS = Counter("redirects", "Requests for a code, by what became of them", ["result"])
 LOOKUPS = Counter("redirect_lookup", "Where the answer to a request for a code came from", ["source"])
+_NOT_IN_TIME = (Unavailable, DeadlineExceeded, ResourceExhausted)  # a later try may find an answer
 _REDIRECTED = {outcome: REDIRECTS.labels(outcome.value) for outcome in Outcome}
 
 
@@ -34,14 +35,22 @@ class Visitors:
     country_header: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the answers come from, in this order, and who is told when there is none in time. `serve_unconfirmed`:
+    answer also with what Redis could not vouch for [L4]."""
+
+    cache: LinkCache
+    resolver: Resolver
+    read_requests: ReadRequests
+    serve_unconfirmed: bool = True
+
+
 class Redirects:
     """Answers requests for codes."""
 
-    def __init__(
-        self, *, cache: LinkCache, resolver: Resolver, clicks: ClickSink, visitors: Visitors, clock: Clock
-    ) -> None:
-        self._cache = cache
-        self._resolver = resolver
+    def __init__(self, sources: Sources, *, clicks: ClickSink, visitors: Visitors, clock: Clock) -> None:
+        self._sources = sources
         self._clicks = clicks
         self._visitors = visitors
         self._clock = clock
@@ -70,15 +79,25 @@ class Redirects:
             return None
         key = link_key(code)
         try:
-            link = await self._cache.get(key)
+            link = await self._sources.cache.get(key)
         except Unavailable:
             link = None
         if link is not None:
             LOOKUPS.labels("redis").inc()
             return link
-        resolved = await self._resolver.resolve(key)
+        resolved = await self._resolve(key)
         LOOKUPS.labels("unconfirmed" if resolved.unconfirmed else "link_service").inc()
+        if resolved.unconfirmed and not self._sources.serve_unconfirmed:
+            raise Unavailable("unavailable", "The answer cannot be confirmed now.", retry_after_s=1)
         return resolved.link
+
+    async def _resolve(self, key: LinkKey) -> Resolved:
+        """What link_service knows; when it does not say so in time, it is asked to have the answer ready next time."""
+        try:
+            return await self._sources.resolver.resolve(key)
+        except _NOT_IN_TIME:
+            self._sources.read_requests.put(key, _kept_traceparent())
+            raise
 
     def _click(self, scope: Scope, link: Link) -> Click:
         now = self._clock.now()
@@ -96,8 +115,12 @@ class Redirects:
             user_agent=user_agent,
             referrer=cut(header(scope, b"referer")),
             country=country_of(header(scope, country_header)) if country_header else "",
-            traceparent=current_traceparent() if trace.get_current_span().is_recording() else None,
+            traceparent=_kept_traceparent(),
         )
+
+
+def _kept_traceparent() -> str | None:
+    return current_traceparent() if trace.get_current_span().is_recording() else None
 
 
 def _refuse(scope: Scope, refusal: Refusal) -> Answer:

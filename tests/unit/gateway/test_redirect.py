@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis.errors import DeadlineExceeded, Unavailable
+from chassis.errors import DeadlineExceeded, Internal, Unavailable
 from contracts.link import LinkState
 from gateway.domain.visitors import VisitorClass
 from gateway.handlers.redirects import Visitors
@@ -123,19 +123,60 @@ def test_refusals_are_problems(changes: dict[str, object] | None, status: int, c
     run(scenario)
 
 
+@pytest.mark.rule("L4")
+def test_an_unconfirmed_answer_is_refused_where_that_was_asked_for() -> None:
+    """`serve_unconfirmed=false`: no redirect on an answer that may miss a delete; counted all the same."""
+
+    async def scenario(door: Door) -> None:
+        door.peers.links.links["aB3dE7x"] = make_link()
+        door.cache.away = door.peers.links.unconfirmed = True
+        before = counted("redirect_lookup_total", source="unconfirmed")
+
+        refused = await door.client.get("/aB3dE7x")
+        door.peers.links.unconfirmed = False
+        served = await door.client.get("/aB3dE7x")
+
+        assert (refused.status_code, refused.headers["retry-after"], served.status_code) == (503, "1", 302)
+        assert counted("redirect_lookup_total", source="unconfirmed") == before + 1
+        assert len(door.clicks.clicks) == 1
+
+    run(scenario, DoorOptions(serve_unconfirmed=False))
+
+
+@pytest.mark.rule("L4", "C6")
 @pytest.mark.parametrize("error", [Unavailable("unavailable", "away"), DeadlineExceeded("deadline_exceeded", "late")])
-def test_no_answer_in_time_is_503(error: Unavailable | DeadlineExceeded) -> None:
-    """Neither Redis nor link_service: 503 with Retry-After, never a 404 that would be a lie."""
+def test_no_answer_in_time_is_503_and_a_request_to_warm_the_cache(error: Unavailable | DeadlineExceeded) -> None:
+    """Neither Redis nor link_service: 503 with Retry-After, never a 404 that would be a lie, as a page for a browser;
+    and the code is asked for, so that the next try finds it."""
 
     async def scenario(door: Door) -> None:
         door.cache.away = True
         door.peers.links.fail["ResolveLink"] = error
 
         answer = await door.client.get("/aB3dE7x")
+        shown = await door.client.get("/aB3dE7x", headers=BROWSER)
 
-        assert answer.status_code == 503
-        assert answer.headers["retry-after"] == "1"
+        assert answer.status_code == shown.status_code == 503
+        assert answer.headers["retry-after"] == shown.headers["retry-after"] == "1"
         assert answer.json()["code"] == "unavailable"
+        assert shown.headers["content-type"] == "text/html; charset=utf-8"
+        assert door.read_requests.keys == ["aB3dE7x", "aB3dE7x"]
+
+    run(scenario)
+
+
+@pytest.mark.rule("C6")
+def test_only_what_was_not_answered_in_time_is_asked_for() -> None:
+    """A redirect, a 404 and a row that cannot be read ask for nothing: the next try would end the same."""
+
+    async def scenario(door: Door) -> None:
+        door.cache.store(make_link())
+        statuses = [(await door.client.get("/aB3dE7x")).status_code, (await door.client.get("/aB3dE7y")).status_code]
+        door.peers.links.fail["ResolveLink"] = Internal("internal", "Unreadable.")
+        statuses.append((await door.client.get("/aB3dE7z")).status_code)
+
+        assert statuses == [302, 404, 503]
+        assert door.read_requests.keys == []
 
     run(scenario)
 
