@@ -298,9 +298,11 @@ class LinkCache(Protocol):
         """The remembered result of an event, to be asked before any precondition failure is answered [I2]."""
         ...
 
-    async def remember(self, key: LinkKey, event_id: EventId, link: Link) -> Link:
+    async def remember(self, key: LinkKey, event_id: EventId, link: Link, not_after: datetime) -> Link | Late:
         """Keeps the result of an event that was not needed for as long as others are [I1]; the one that is kept then,
-        which is an earlier one if there is. `mutate` with this event repeats it from now on. Safe to repeat."""
+        which is an earlier one if there is. `mutate` with this event repeats it from now on. Safe to repeat.
+
+        Late: past `not_after` nothing is kept any more, since another event may stand for the request by then."""
         ...
 
     async def now(self) -> datetime:
@@ -372,3 +374,20 @@ class CacheFitness(Protocol):
     async def problem(self) -> str | None:
         """Why it may not, as a sentence; None: it may. Loads the Function library where it is missing."""
         ...
+
+    async def memory(self) -> "MemoryUse":
+        """How full it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Memory in use, as Redis itself counts it, and the most it may take; 0: there is no such limit."""
+
+    used_bytes: int
+    limit_bytes: int
+
+    @property
+    def share(self) -> float:
+        """0 … 1 and above; 0 when there is no limit."""
+        return self.used_bytes / self.limit_bytes if self.limit_bytes else 0.0

@@ -39,6 +39,20 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOKEN_BYTES = 16
 logger = logging.getLogger(__name__)
 
+# As `mutate` does it, which looks for a result first and then at the time; both see Redis' clock. Shares its key only.
+_REMEMBER = """
+local kept = redis.call('GET', KEYS[1])
+if kept then
+    return kept
+end
+local time = redis.call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[2]) then
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return ARGV[1]
+"""
+
 
 class RedisLinkCache:
     """The port LinkCache. Reads and mutations have a deadline and a breaker each, so give them a client each:
@@ -124,11 +138,12 @@ class RedisLinkCache:
         """The remembered result of an event."""
         return await self._value_at(seen_key(key, event_id))
 
-    async def remember(self, key: LinkKey, event_id: EventId, link: Link) -> Link:
-        """Keeps a result unless there is one; the one that is kept then."""
-        name = seen_key(key, event_id)
-        older = await self._mutations.ask("SET", name, encode_entry(link), "NX", "GET", "PX", SEEN_MS)
-        return _readable(older) if isinstance(older, bytes) else link
+    async def remember(self, key: LinkKey, event_id: EventId, link: Link, not_after: datetime) -> Link | Late:
+        """Keeps a result unless there is one; the one that is kept then. Late: there is none, and it is too late."""
+        not_after_ms = int(not_after.timestamp() * 1000)
+        name, value = seen_key(key, event_id), encode_entry(link)
+        kept = await self._mutations.ask("EVAL", _REMEMBER, 1, name, value, not_after_ms, SEEN_MS)
+        return _readable(kept) if isinstance(kept, bytes) else Late()
 
     async def now(self) -> datetime:
         """Redis' clock, aware UTC."""

@@ -109,6 +109,15 @@ class Attempts:
         _must_match(stored, request)
         return stored.attempt
 
+    async def is_over(self, attempt: Attempt) -> bool:
+        """Whether another event may stand for the request by now. To be asked behind `seen`, before a refusal: while it
+        is not so, what `seen` said of this event is all there is to know of the request [I2].
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        return attempt.not_after is not None and await self._cache.now() > attempt.not_after
+
     async def _give_up(self, request: Repeatable, attempt: Attempt) -> None:
         if not attempt.is_remembered:
             return

@@ -150,7 +150,11 @@ class Changes:
             decision = decide(base.link, actor) if base.link is not None else NotTheirs()  # nobody's; told alike
             if not isinstance(decision, LinkEvent):
                 await self._reader.give_back(key, base)
-                return await self._settled(decision, attempt)
+                answer = await self._settled(decision, attempt)
+                if not isinstance(answer, Late):
+                    return answer
+                carried.attempt = await self._attempts.renew(request, attempt, key)
+                continue
             verdict = await self._cache.mutate(mutation_of(decision, attempt, base))
             match verdict:
                 case Done(link, repeated):
@@ -167,17 +171,20 @@ class Changes:
                     raise full()
         raise Unavailable("unavailable", "The link changes too often just now.", retry_after_s=1)
 
-    async def _settled(self, verdict: Refusal, attempt: Attempt) -> Link:
+    async def _settled(self, verdict: Refusal, attempt: Attempt) -> Link | Late:
         """What is answered instead of an event, once it is clear that the event was not applied earlier [I2].
 
         "Nothing to do" is an answer like any other: it is remembered, else a repeat could find something to do [I1].
+        Late: a repeat may have made another event of the request by now, which alone knows the answer.
         """
-        if attempt.is_remembered:
+        if attempt.not_after is not None:
             if isinstance(verdict, Already):
-                return await self._cache.remember(attempt.key, attempt.event_id, verdict.link)
+                return await self._cache.remember(attempt.key, attempt.event_id, verdict.link, attempt.not_after)
             earlier = await self._cache.seen(attempt.key, attempt.event_id)
             if earlier is not None:
                 return earlier
+            if await self._attempts.is_over(attempt):
+                return Late()
         match verdict:
             case Already(link):
                 return link

@@ -98,20 +98,23 @@ class CustomCreation:
     async def _take(self, key: LinkKey, terms: Terms, request: Repeatable, carried: Carried) -> Link:
         for _ in range(_RACES_MAX):
             attempt = carried.attempt
+            answer: Link | _Taken | _Again | Attempt | Late
             match await self._lease(key):
                 case Present(link):
-                    return link if link.event_id == attempt.event_id else await self._taken(attempt)
+                    answer = link if link.event_id == attempt.event_id else _Taken()
                 case Held():
-                    return await self._held(request, attempt)
+                    answer = await self._held(key, request)
                 case Leased(token):
                     answer = await self._under_lease(token, terms, request, attempt)
+            if isinstance(answer, _Taken):
+                answer = await self._taken(attempt)
             match answer:
                 case Link():
                     return answer
-                case _Taken():
-                    return await self._taken(attempt)
                 case Attempt():
                     carried.attempt = answer
+                case Late():
+                    carried.attempt = await self._attempts.renew(request, attempt, key)
                 case _Again():
                     RACES_LOST.inc()
         raise Unavailable("unavailable", "Too many want this code just now.", retry_after_s=1)
@@ -198,19 +201,22 @@ class CustomCreation:
             oldest_unwritten=oldest_unwritten,
         )
 
-    async def _held(self, request: Repeatable, attempt: Attempt) -> Link:
+    async def _held(self, key: LinkKey, request: Repeatable) -> _Taken:
         """The answer while another create of this code neither ends nor gives up."""
-        found = await self._table.read(attempt.key)
+        found = await self._table.read(key)
         if isinstance(found, Link) or (found is not None and found.user_id != request.user_id):
-            return await self._taken(attempt)
+            return _Taken()
         raise Unavailable("unavailable", "The code cannot be reserved just now.", retry_after_s=5)
 
-    async def _taken(self, attempt: Attempt) -> Link:
-        """The refusal, once it is clear that it is not this very request that took the code [I2]."""
+    async def _taken(self, attempt: Attempt) -> Link | Late:
+        """The refusal, once it is clear that it is not this very request that took the code [I2]. Late: a repeat may
+        have taken it by another event of the request."""
         if attempt.is_remembered:
             earlier = await self._cache.seen(attempt.key, attempt.event_id)
             if earlier is not None:
                 return earlier
+            if await self._attempts.is_over(attempt):
+                return Late()
         raise AlreadyExists(Reason.CUSTOM_CODE_TAKEN.code, "This code is taken.")
 
 

@@ -206,8 +206,10 @@ class FakeLinkCache:
         self.redis.answer()
         return self.redis.results.get(event_id)
 
-    async def remember(self, key: LinkKey, event_id: EventId, link: Link) -> Link:
+    async def remember(self, key: LinkKey, event_id: EventId, link: Link, not_after: datetime) -> Link | Late:
         self.redis.answer()
+        if event_id not in self.redis.results and self.redis.now() > not_after:
+            return Late()
         return self.redis.results.setdefault(event_id, link)
 
     async def now(self) -> datetime:

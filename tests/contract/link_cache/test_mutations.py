@@ -56,15 +56,33 @@ def test_nothing_to_do_is_remembered_and_never_done_later(play: Play) -> None:
     async def scenario(world: World) -> None:
         link = await created(world)
         unneeded, other = next_of(link), next_of(link)
-        assert await world.cache.remember(link.key, unneeded.event_id, link) == link
+        soon = await world.cache.now() + timedelta(seconds=60)
+        assert await world.cache.remember(link.key, unneeded.event_id, link, soon) == link
 
-        assert await world.cache.remember(link.key, unneeded.event_id, other) == link
+        assert await world.cache.remember(link.key, unneeded.event_id, other, soon) == link
         assert await world.cache.seen(link.key, unneeded.event_id) == link
         assert await world.cache.mutate(mutation_of(unneeded, remember=True)) == Done(link, repeated=True)
         assert await world.cache.get(link.key) == link
         assert await world.cache.mutate(mutation_of(other, remember=True)) == Done(other)
-        assert await world.cache.remember(link.key, other.event_id, link) == other
+        assert await world.cache.remember(link.key, other.event_id, link, soon) == other
         assert await outbox_event_ids(world) == [link.event_id, other.event_id]
+
+    play(scenario)
+
+
+@pytest.mark.rule("I1", "P6")
+def test_nothing_to_do_is_not_remembered_when_it_is_too_late(play: Play) -> None:
+    """I1: past not_after another event may stand for the request; only a result that is kept already is told."""
+
+    async def scenario(world: World) -> None:
+        link, now = await created(world), await world.cache.now()
+        past, soon = now - timedelta(seconds=1), now + timedelta(seconds=60)
+        unneeded, kept = next_of(link), next_of(link)
+
+        assert await world.cache.remember(link.key, unneeded.event_id, link, past) == Late()
+        assert await world.cache.seen(link.key, unneeded.event_id) is None
+        assert await world.cache.remember(link.key, kept.event_id, link, soon) == link
+        assert await world.cache.remember(link.key, kept.event_id, kept, past) == link
 
     play(scenario)
 
