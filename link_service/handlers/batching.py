@@ -134,8 +134,8 @@ class BatchCreation:
         with span(_SPAN, SpanKind.SERVER, parent=item.traceparent, attributes=_ATTRIBUTES) as current:
             try:
                 async with asyncio.timeout(_left_s(item)), places:
-                    begun = True
-                    outcome = await self._create_alone(item.request)
+                    begun = not _is_over(item)
+                    outcome = await self._create_alone(item.request) if begun else _too_late()
             except TimeoutError:
                 outcome = DeadlineExceeded("deadline_exceeded", "The deadline is over.") if begun else _too_late()
             except ServiceError as exc:

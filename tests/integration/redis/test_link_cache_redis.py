@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -18,7 +18,7 @@ from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.link_cache_redis import RedisLinkCache
 from link_service.adapters.outbox_redis import RedisOutbox
 from link_service.loops.cache_guard import CacheGuard
-from link_service.ports import Done, Leased, Present
+from link_service.ports import Done, Leased, Present, Verdict
 from linkmesh.local.engines import ValkeyEngine
 from tests.contract.link_cache.worlds import mutation_of, new_link, next_of, until
 
@@ -99,6 +99,51 @@ async def can_create(cache: RedisLinkCache) -> bool:
         return False
 
 
+@pytest.mark.rule("R7", "R1", "P1")
+def test_a_redis_killed_in_the_middle_of_batches_leaves_each_mutation_its_own_truth(
+    valkey_fresh: ValkeyEngine,
+) -> None:
+    """Whatever was told as done is there after the restart, with exactly one event; what was told as never sent is not;
+    the rest is told as unknown. No event is there twice."""
+
+    async def main() -> None:
+        async with cache_on(valkey_fresh) as (cache, client):
+            await created(cache)
+            told: list[tuple[Link, Verdict | Unavailable]] = []
+
+            async def create_until_it_dies() -> None:
+                while not told or not isinstance(told[-1][1], Unavailable):
+                    batch = [new_link() for _ in range(50)]
+                    verdicts = await cache.mutate_all([mutation_of(link, generated=True) for link in batch])
+                    told.extend(zip(batch, verdicts, strict=True))
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(8):
+                    tasks.create_task(create_until_it_dies())
+                await until(lambda: some_are_told(told))
+                valkey_fresh.kill()
+            await valkey_fresh.start()
+
+            stored = await all_events(RedisOutbox(client, clock=SystemClock()))
+            reasons = {verdict.reason for _, verdict in told if isinstance(verdict, Unavailable)}
+            done = {link.event_id for link, verdict in told if verdict == Done(link)}
+            unsent = {
+                link.event_id
+                for link, verdict in told
+                if isinstance(verdict, Unavailable) and verdict.reason == "unavailable"
+            }
+            assert "outcome_unknown" in reasons
+            assert len(done) + sum(isinstance(verdict, Unavailable) for _, verdict in told) == len(told)
+            assert done <= stored
+            assert not unsent & stored
+
+    asyncio.run(main())
+
+
+async def some_are_told(told: Sequence[object]) -> bool:
+    return len(told) >= 500
+
+
 @pytest.mark.rule("R7")
 def test_a_redis_that_is_not_there_refuses_at_once_and_nothing_was_sent(valkey_fresh: ValkeyEngine) -> None:
     """A refused connection proves that the mutation was never sent: the caller may say so, and may try again."""
@@ -146,9 +191,12 @@ async def enough(acknowledged: list[Link]) -> bool:
 
 
 async def all_events(outbox: RedisOutbox) -> set[str]:
+    """What waits in the outbox, which must have nothing twice."""
     found: set[str] = set()
     while entries := await outbox.read(wait_s=0.01):
-        found |= {decode_outbox_entry(entry.data).event_id for entry in entries}
+        ids = [decode_outbox_entry(entry.data).event_id for entry in entries]
+        assert len({*ids} | found) == len(ids) + len(found), "an event is there twice"
+        found |= {*ids}
         await outbox.trim({entry.bucket: entry.position for entry in entries})
     return found
 
@@ -165,6 +213,10 @@ def test_a_redis_without_the_library_gets_it_with_the_first_call(valkey_fresh: V
             assert isinstance(await cache.lease(new_link().key), Leased)
             await client.function_flush()
             await created(cache)
+            await client.function_flush()
+            many = [new_link() for _ in range(3)]
+            verdicts = await cache.mutate_all([mutation_of(link, generated=True) for link in many])
+            assert verdicts == [Done(link) for link in many]
 
     asyncio.run(main())
 
