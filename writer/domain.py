@@ -1,5 +1,6 @@
 """What writer decides: whose event a version is [W1], and how the projection moves forward and never back [W2]."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import assert_never
 
@@ -60,3 +61,28 @@ def next_step(version: int, step: Step, result: Result) -> Step:
             raise ValueError("nothing follows the end")
         case _:
             assert_never(step)
+
+
+def waves(keys: Sequence[bytes], size: int) -> list[list[int]]:
+    """The places of records with these keys, as batches to be handled one after the other: none names a key twice [W4],
+    none is larger than `size`, and each key's records stay in order.
+
+    Raises:
+        ValueError: size is not positive.
+    """
+    if size < 1:
+        raise ValueError("a batch has room for at least one record")
+    batches: list[list[int]] = []
+    free: dict[bytes, int] = {}  # the first batch that a key may go into
+    open_from = 0  # every batch before is full
+    for place, key in enumerate(keys):
+        number = max(free.get(key, 0), open_from)
+        while number < len(batches) and len(batches[number]) >= size:
+            number += 1
+        if number == len(batches):
+            batches.append([])
+        batches[number].append(place)
+        free[key] = number + 1
+        while open_from < len(batches) and len(batches[open_from]) >= size:
+            open_from += 1
+    return batches

@@ -30,8 +30,8 @@ class EventWriter:
         Raises:
             Unavailable: a store is away; nothing may be committed, everything may be repeated.
         """
-        decoded = [_decode(record) for record in records]
-        events = [item for item in decoded if isinstance(item, StoredEvent)]
+        items = [decoded(record) for record in records]
+        events = [item for item in items if isinstance(item, StoredEvent)]
         rejected = await self._store(events)
         links = [item.event.link for item in events if item.event.event_id not in rejected]
         rejected |= await self._project(links)
@@ -40,7 +40,7 @@ class EventWriter:
             await self._marker.persisted(persisted)
         return [
             item if isinstance(item, Rejected) else rejected.get(item.event.event_id, Done())
-            for item in decoded
+            for item in items
         ]  # fmt: skip
 
     async def _store(self, events: Sequence[StoredEvent]) -> dict[EventId, Rejected]:
@@ -101,7 +101,8 @@ class EventWriter:
                 return await self._table.read_links(links)
 
 
-def _decode(record: Record) -> StoredEvent | Rejected:
+def decoded(record: Record) -> StoredEvent | Rejected:
+    """The event of a record, or why it is none."""
     try:
         event = decode_event(record.header("ce_type") or "", record.value)
     except UndecodableError as exc:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from contracts.link import Link, LinkEvent
+from chassis.kafka.record import Record, TopicPartition
+from contracts.link import Link, LinkEvent, LinkKey
 from writer.domain import Result
 
 
@@ -42,6 +44,39 @@ class LinkTable(Protocol):
 
     async def read_links(self, links: Sequence[Link]) -> list[Result]:
         """Whether there are projections, read consistently: EXISTS or ABSENT."""
+        ...
+
+    async def versions(self, keys: Sequence[LinkKey]) -> list[int | None]:
+        """The versions of the projections, read consistently; None where there is none, or only a reservation."""
+        ...
+
+    async def have_first_events(self, keys: Sequence[LinkKey]) -> list[bool]:
+        """Whether these links' first event rows are there, read consistently."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a partition: its offsets from `begin` to before `end`."""
+
+    partition: TopicPartition
+    begin: int
+    end: int
+
+
+class EventTopic(Protocol):
+    """The topic of link events, for a reader that is no member of a group.
+
+    Raises:
+        Unavailable: Kafka is away.
+    """
+
+    async def spans(self, *, since: datetime | None) -> Sequence[Span]:
+        """What each partition has now of what the broker stored from `since` on (None: of all); empty ones left out."""
+        ...
+
+    async def read(self, span: Span, offset: int, *, limit: int) -> Sequence[Record]:
+        """Up to `limit` records of the span from that offset on, in order; none: there are no more."""
         ...
 
 

@@ -55,6 +55,15 @@ class FakeLinkTable:
         """Whether there are projections."""
         return [Result.EXISTS if link.key in self.links else Result.ABSENT for link in self._passing(links)]
 
+    async def versions(self, keys: Sequence[LinkKey]) -> list[int | None]:
+        """The versions of the projections."""
+        found = [self.links.get(key) for key in self._passing(keys)]
+        return [None if link is None else link.version for link in found]
+
+    async def have_first_events(self, keys: Sequence[LinkKey]) -> list[bool]:
+        """Whether their first event rows are there."""
+        return [(key, 1) in self.events for key in self._passing(keys)]
+
     def _insert_event(self, item: StoredEvent) -> Result:
         self._pass()
         name = (item.event.link.key, item.event.version)

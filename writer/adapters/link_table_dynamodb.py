@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chassis.dynamodb import batch_get, dynamodb_errors
 from chassis.errors import Unavailable
-from contracts.link import Link
+from contracts.link import Link, LinkKey
 from contracts.link_rows import WritableRow, event_to_row, link_to_row, row_key
 from contracts.tables import LINKS, event_sk
 from writer.domain import Result
@@ -56,6 +56,19 @@ class DynamoDBLinkTable:
         keys = [row_key(link.key) for link in links]
         rows = await self._read(keys, ("pk", "sk"))
         return [Result.EXISTS if _name(key) in rows else Result.ABSENT for key in keys]
+
+    async def versions(self, keys: Sequence[LinkKey]) -> list[int | None]:
+        """The versions of the projections; None where there is none."""
+        names = [row_key(key) for key in keys]
+        rows = await self._read(names, ("pk", "sk", "version"))
+        found = [rows.get(_name(name), {}).get("version", {}).get("N") for name in names]
+        return [None if number is None else int(number) for number in found]
+
+    async def have_first_events(self, keys: Sequence[LinkKey]) -> list[bool]:
+        """Whether these links' first event rows are there."""
+        names = [row_key(key, event_sk(1)) for key in keys]
+        rows = await self._read(names, ("pk", "sk"))
+        return [_name(name) in rows for name in names]
 
     async def _execute(self, statements: Sequence["Statement"]) -> list[Result]:
         """The results of the statements, in order; the calls go out together."""
