@@ -4,18 +4,21 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
-from chassis.clock import SystemClock, uuid7
+from chassis.clock import Clock, SystemClock, uuid7
 from chassis.config import ConfigError, read_key, read_secret
 from chassis.dynamodb import open_dynamodb
 from chassis.grpc_server import GrpcServer, Service
 from chassis.health import Readiness
 from chassis.http_server import AdminServer
 from chassis.kafka.admin import Admin
+from chassis.kafka.consumers import Subscription, keyed_consumer
+from chassis.kafka.keyed import KeyedRunner
 from chassis.kafka.producer import Producer
 from chassis.lifecycle import Component
 from chassis.redis import Redis, open_redis
 from chassis.task_room import TaskRoom
 from contracts.codes import CodePermutation
+from contracts.topics import READ_REQUESTS
 from link_service.adapters.accounts_dynamodb import DynamoDBAccounts
 from link_service.adapters.cache_server_redis import RedisCacheServer
 from link_service.adapters.event_log_kafka import KafkaEventLog
@@ -34,7 +37,7 @@ from link_service.config import Config
 from link_service.domain.cache_gate import CacheGate
 from link_service.domain.destinations import DestinationPolicy, policy_for
 from link_service.domain.ids import IdStock
-from link_service.handlers import administration, keys, links
+from link_service.handlers import administration, keys, links, read_requests
 from link_service.handlers.administration import LinkAdminHandlers
 from link_service.handlers.attempts import Attempts
 from link_service.handlers.changing import Changes, GeneratedCreation
@@ -42,6 +45,7 @@ from link_service.handlers.custom import CustomCreation, CustomStores
 from link_service.handlers.history import History
 from link_service.handlers.keys import KeyHandlers, KeyVerifier
 from link_service.handlers.links import LinkFlows, LinkHandlers
+from link_service.handlers.read_requests import ReadRequests
 from link_service.handlers.reading import Reader
 from link_service.handlers.rebuilding import Rebuilding
 from link_service.handlers.table_reads import TableReads
@@ -139,6 +143,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             ),
             Settling(redis=recovering, log=recent, table=table, clock=clock, candidate=candidate),
             ids,
+            await _refresher(stack, config, table_reads, gate, clock),
             Relay(outbox=outbox, sender=producer, clock=clock, candidate=candidate),
             grpc,
             AdminServer(readiness, host=config.host, port=config.admin_port),
@@ -150,6 +155,31 @@ def _policy(config: Config) -> DestinationPolicy:
         return policy_for(config.public_url, allow_private=config.allow_private_targets)
     except ValueError as exc:
         raise ConfigError([f"LINKMESH_PUBLIC_URL: {exc}"]) from exc
+
+
+async def _refresher(
+    stack: AsyncExitStack, config: Config, reads: TableReads, gate: CacheGate, clock: Clock
+) -> KeyedRunner:
+    """The consumer that warms the cache, on a way to Redis of its own: its backlog must delay nobody [C6]."""
+    redis = await _redis(stack, config, READ_TIMEOUT_S)
+    cache = RedisLinkCache(reads=redis, mutations=redis, clock=clock, gate=gate)
+    subscription = Subscription(
+        bootstrap=config.kafka,
+        group=READ_REQUESTS.groups[0],
+        topics=[READ_REQUESTS.name],
+        client_id=f"{config.host}:{config.grpc_port}",
+        instance_id=f"link-service-{config.instance}",
+    )
+    return await stack.enter_async_context(
+        keyed_consumer(
+            subscription,
+            handler=ReadRequests(Reader(cache, reads, clock), cache),
+            clock=clock,
+            set_ready=read_requests.tell,
+            policy=read_requests.POLICY,
+            bury=False,
+        )
+    )
 
 
 async def _redis(stack: AsyncExitStack, config: Config, timeout_s: float) -> Redis:
