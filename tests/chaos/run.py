@@ -19,7 +19,7 @@ from tests.chaos.history import History, write_history
 from tests.chaos.judge import Rows, Verdict, judge, without_forgotten
 from tests.chaos.receiver import Receiver, receiving
 from tests.chaos.schedule import Step
-from tests.chaos.watching import Lags, Machine, Unconfirmed
+from tests.chaos.watching import Lags, Machine, Unconfirmed, consumed_groups
 from tests.chaos.workload import TIMEOUT_S, USERS, Account, Client, Load
 
 RECOVERY_S = 30.0
@@ -42,6 +42,7 @@ class Report:
     recoveries: list[tuple[str, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     machine: Machine = field(default_factory=Machine)
+    groups: frozenset[str] = frozenset()  # whose lag is watched
     history: Path | None = None
 
     @property
@@ -75,9 +76,11 @@ async def run(state: Path, *, seed: int, seconds: float, steps: Iterator[Step], 
             tasks.create_task(unconfirmed.run(watching))
             async with _under_load(load):
                 await asyncio.sleep(_WARM_UP_S)
+                report.groups = await consumed_groups(deployment)
+                say(f"groups: {', '.join(sorted(report.groups))}")
                 await _break(deployment, load, report, steps, until=time.monotonic() + seconds, say=say)
             watching.set()
-        report.problems += await _rest(deployment, report.machine)
+        report.problems += await _rest(deployment, Lags(deployment, report.machine, report.groups))
         rows = await evidence.read_rows(deployment.dynamodb, USERS)
         await _until_delivered(receiver, owners, rows)
         report.verdict = _judged(history, rows, report, unconfirmed)
@@ -100,11 +103,12 @@ async def _break(
     deployment: Deployment, load: Load, report: Report, steps: Iterator[Step], *, until: float, say: Say
 ) -> None:
     breaker = Breaker(deployment, load, report.book)
-    lags = Lags(deployment, report.machine)
+    lags = Lags(deployment, report.machine, report.groups)
     for step in steps:
         if time.monotonic() + step.hold_s > until:
             if time.monotonic() > until:
                 return
+            await asyncio.sleep(0.1)
             continue
         began = time.monotonic()
         faults = await breaker.carry_out(step)
@@ -138,12 +142,12 @@ async def _under_load(load: Load) -> AsyncIterator[None]:
             load.over.set()
 
 
-async def _rest(deployment: Deployment, machine: Machine) -> list[str]:
+async def _rest(deployment: Deployment, lags: Lags) -> list[str]:
     """Returns when nothing is under way any more; what still is, otherwise."""
-    deadline = time.monotonic() + _REST_S * machine.slowness()
+    deadline = time.monotonic() + _REST_S * lags.machine.slowness()
     while (waiting := await _in_outbox(deployment)) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
-    healthy, open_groups = await Lags(deployment, machine).healthy_at(timeout_s=_REST_S)
+    healthy, open_groups = await lags.healthy_at(timeout_s=_REST_S)
     if waiting or healthy is None:
         return [f"never came to rest: {waiting} in the outbox, behind: {open_groups}"]
     return []

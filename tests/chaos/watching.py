@@ -24,6 +24,7 @@ _LOOK_S = 0.25
 _SAMPLE_S = 0.5
 _PROBE_S = 0.004  # of work, at each look
 _NOISE = 1.5  # below, it is our own load
+_GROUP = re.compile(rb'^consumer_lag_seconds\{group="([^"]+)"', re.MULTILINE)
 _UNCONFIRMED = re.compile(rb'^redirect_lookup_total\{source="unconfirmed"\} (\S+)$', re.MULTILINE)
 
 
@@ -49,9 +50,9 @@ class Machine:
 class Lags:
     """Looks at the lag of every group until each was seen healthy."""
 
-    def __init__(self, deployment: Deployment, machine: Machine, groups: frozenset[str] = frozenset(GROUPS)) -> None:
+    def __init__(self, deployment: Deployment, machine: Machine, groups: frozenset[str]) -> None:
         self._deployment = deployment
-        self._machine = machine
+        self.machine = machine
         self._groups = groups
 
     async def healthy_at(self, *, timeout_s: float) -> tuple[float | None, dict[str, float]]:
@@ -64,7 +65,7 @@ class Lags:
         open_groups = {group: float("inf") for group in self._groups}
         async with Admin(self._deployment.kafka, client_id="chaos-lag", timeout_s=3.0) as admin:
             while open_groups and left_s > 0:
-                slowness = self._machine.slowness()
+                slowness = self.machine.slowness()
                 left_s, before = left_s - (time.monotonic() - before) / slowness, time.monotonic()
                 try:
                     found = worst(await measure(admin, self._deployment.admin_ports(), clock=SystemClock()))
@@ -79,6 +80,15 @@ class Lags:
                     return time.monotonic(), {}
                 await asyncio.sleep(_LOOK_S)
         return None, open_groups
+
+
+async def consumed_groups(deployment: Deployment) -> frozenset[str]:
+    """The groups of contracts/topics.py that some process says it consumes for."""
+    found: set[str] = set()
+    for port in deployment.admin_ports():
+        _, body = await http_get(port, "/metrics")
+        found |= {name.decode() for name in _GROUP.findall(body)}
+    return frozenset(found & set(GROUPS))
 
 
 @dataclass
