@@ -60,7 +60,7 @@ SEEN_MS = 86_400_000  # how long the result of an event that a client may repeat
 
 IDS_HIGH = "ids:high"  # L5: the known mark of issued ids
 RELAY_LEADER = "relay:leader"
-OUTBOX_OF_MEMORY = 0.33  # share of maxmemory that the outbox may take when no budget is set [O3]; in the library, too
+OUTBOX_OF_MEMORY = 0.40  # share of maxmemory that the outbox may take when no budget is set [O3]; in the library, too
 URL_PREFIX = "url:"  # what gateways track
 
 LeaseToken = NewType("LeaseToken", bytes)  # random per call of lease

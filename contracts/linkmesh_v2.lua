@@ -20,7 +20,7 @@ local CREATES_STOP_AT = 0.85
 local CHANGES_STOP_AT = 0.95
 -- O3: share of the outbox budget that creates may use; the rest is the reserve of updates and deletes
 local CREATES_OF_BUDGET = 0.90
-local OUTBOX_OF_MEMORY = 0.33 -- the budget that nobody has set: an event also has its link's value beside it
+local OUTBOX_OF_MEMORY = 0.40 -- the budget that nobody has set: each event has its link beside it, of half its size
 local BUCKETS = 16
 
 local MEMORY_LOOK_MS = 100 -- INFO costs more than a whole mutation, and memory does not fill in a tenth of a second

@@ -131,7 +131,11 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         ids = IdBlocks(stock, DynamoDBIdCounter(dynamodb), server, readiness.declare("ids"))
         candidate = uuid7(clock.now())
         yield [
-            CacheGuard(fitness=FunctionLibrary(mutations), set_ready=readiness.declare("redis")),
+            CacheGuard(
+                fitness=FunctionLibrary(mutations),
+                set_ready=readiness.declare("redis"),
+                outbox_bytes_max=config.outbox_bytes_max,
+            ),
             Recovery(
                 redis=recovering,
                 log=recent,

@@ -16,5 +16,5 @@ class Config(ProcessConfig):
     public_url: str  # address of the gateway: its host is no allowed destination (a link to a link is a loop)
     code_key_file: Path  # 32 bytes in hex: the permutation of codes; the same in all instances, for ever [K1]
     api_key_pepper_file: Path  # 32 bytes in hex: keys are stored as HMAC under it, so that a stolen table opens nothing
-    outbox_bytes_max: int = 0  # memory the outbox may take before creates are refused [O3]; 0: only maxmemory limits it
+    outbox_bytes_max: int = 0  # memory the outbox may take before changes are refused [O3]; 0: 0.4 of maxmemory
     allow_private_targets: bool = False  # for go links inside a network

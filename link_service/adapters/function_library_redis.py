@@ -10,8 +10,10 @@ from chassis.redis import Redis, redis_errors
 from contracts.cache import LIBRARY, LIBRARY_FILE, FunctionCall, reply_of
 from contracts.link_codec import UndecodableError
 from link_service.adapters.redis_line import RedisLine
+from link_service.ports import MemoryUse
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+_LIMIT = "maxmemory"
 
 
 class FunctionLibrary:
@@ -75,6 +77,16 @@ class FunctionLibrary:
         await self.load()
         return await self._another_body() or await self._not_durable()
 
+    async def memory(self) -> MemoryUse:
+        """How full Redis is.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        with redis_errors():
+            found = await self._client.info("memory")
+        return MemoryUse(used_bytes=int(found["used_memory"]), limit_bytes=int(found["maxmemory"]))
+
     async def _another_body(self) -> str | None:
         with redis_errors():
             found: object = await self._client.function_list(LIBRARY, withcode=True)
@@ -85,10 +97,12 @@ class FunctionLibrary:
     async def _not_durable(self) -> str | None:
         try:
             with redis_errors():
-                found = await self._client.config_get(*_WANTED)
+                found = await self._client.config_get(*_WANTED, _LIMIT)
         except ResponseError:
             return "Redis does not tell its configuration; appendfsync always and noeviction are needed"
         wrong = [f"{name} {value}" for name, value in _WANTED.items() if found.get(name) != value]
+        if found.get(_LIMIT) in (None, "0"):
+            wrong.append(f"a {_LIMIT}")  # without one it never refuses in time, and ends for want of memory
         return f"Redis needs {', '.join(wrong)}" if wrong else None
 
 

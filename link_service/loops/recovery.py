@@ -106,8 +106,8 @@ class RecoveryPolicy:
 
 class Recovery:
     """A component: opens the gate once Redis is restored, and shuts it when it finds another run. `candidate` must be
-    this process' alone. `on_run` is called when the gate opens and now and then, to say what Redis may have forgotten
-    besides.
+    this process' alone. `on_run` is called once the gate is open for a run, to say what Redis may have forgotten
+    besides; again until it succeeds.
     """
 
     def __init__(
@@ -132,6 +132,7 @@ class Recovery:
         self._policy = policy or RecoveryPolicy()
         self._leader_since: float | None = None
         self._was_open = False
+        self._told_run = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Looks until stop."""
@@ -163,11 +164,13 @@ class Recovery:
                 return
         if self._gate.run_id != standing.run_id:
             self._gate.open(standing.run_id)
-            await self._tell_besides()
             RESTORED.set(1)
             self._was_open = True
             self._set_ready(met=True)
             logger.info("Redis holds what was acknowledged: changes go on")
+        if self._told_run != standing.run_id:
+            await self._on_run()
+            self._told_run = standing.run_id
 
     async def _restore(self, run_id: str, stop: asyncio.Event) -> bool:
         """Whether this run of Redis is restored now."""
@@ -230,17 +233,10 @@ class Recovery:
             run_id = self._gate.run_id
             if run_id is None:
                 continue
-            await self._tell_besides()
             try:
                 await self._redis.note(run_id, await self._log.ends())
             except Unavailable as exc:
                 logger.info("the log's ends are not noted: %s", exc.message)
-
-    async def _tell_besides(self) -> None:
-        try:
-            await self._on_run()
-        except Unavailable as exc:
-            logger.info("Redis is to be told again: %s", exc.message)
 
     def _tell_why_not(self, exc: Unavailable, failures: int) -> None:
         if not self._was_open:  # later the process stays ready: reads of the table, keys and history go on

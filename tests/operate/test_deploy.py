@@ -138,7 +138,7 @@ def test_the_alerts_speak_of_metrics_that_exist() -> None:
     rules = yaml.safe_load((ALERTS / "linkmesh.rules.yaml").read_text())
 
     for rule in (rule for group in rules["groups"] for rule in group["rules"]):
-        names = set(re.findall(r"\b[a-z][a-z_]+_(?:seconds|total)\b", rule["expr"]))
+        names = set(re.findall(r"\b[a-z][a-z_]+_(?:seconds|total|ratio|bytes|bytes_max|restored)\b", rule["expr"]))
         assert names <= known, (rule["alert"], names - known)
         anchor = rule["annotations"]["runbook"].partition("#")[2]
         assert f"## {anchor.replace('-', ' ')}" in operations.lower(), anchor

@@ -1,6 +1,8 @@
 """The cache entry, the outbox entry and the calls: what is written is what is read, anything else is refused."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 from chassis.clock import uuid7
 from contracts.cache import (
     BUCKETS,
+    LIBRARY_FILE,
+    OUTBOX_OF_MEMORY,
     Mutation,
     decode_entry,
     decode_outbox_entry,
@@ -24,6 +28,8 @@ from contracts.cache import (
 )
 from contracts.link import REDIRECT_STATUSES, EventId, EventType, Link, LinkEvent, LinkState, UserId, bucket_of
 from contracts.link_codec import UndecodableError, encode_event, event_type_name
+from contracts.restoring import decode_offsets, encode_offsets
+from link_service.domain.memory import MemoryLevel
 
 MOMENTS = st.integers(0, 10**16).map(lambda micros: datetime(2020, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros))
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50)
@@ -185,3 +191,31 @@ def test_anything_else_is_no_reply(reply: object) -> None:
     """A reply of another shape is an error of ours, not a verdict."""
     with pytest.raises(UndecodableError):
         reply_of(reply)
+
+
+@pytest.mark.rule("O3", "R6")
+def test_the_library_and_the_meters_mean_the_same_shares() -> None:
+    """O3, R6: the budget that is metered is the one that the library refuses by; so are the shares of memory."""
+    body = resources.files("contracts").joinpath(LIBRARY_FILE).read_text("utf-8")
+    constants = {name: float(value) for name, value in re.findall(r"^local ([A-Z_]+) = ([\d.]+)", body, re.MULTILINE)}
+
+    assert constants["OUTBOX_OF_MEMORY"] == OUTBOX_OF_MEMORY
+    assert constants["BUCKETS"] == BUCKETS
+    assert [constants[name] for name in ("SHORTEN_FROM", "SHORTEST_FROM", "CREATES_STOP_AT", "CHANGES_STOP_AT")] == [
+        level.value for level in MemoryLevel if level is not MemoryLevel.WELL
+    ]
+
+
+@pytest.mark.rule("R8")
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"a": 1}', b'{"0": null}', b"\xff"])
+def test_what_are_no_offsets_is_not_taken_for_some(data: bytes) -> None:
+    """R8: somebody else's value under our key is an error of its own."""
+    with pytest.raises(UndecodableError):
+        decode_offsets(data)
+
+
+@pytest.mark.rule("R8")
+def test_offsets_are_written_alike_in_whatever_order() -> None:
+    """R8: what is settled is compared as text."""
+    assert encode_offsets({3: 9, 0: 5}) == encode_offsets({0: 5, 3: 9})
+    assert decode_offsets(encode_offsets({3: 9, 0: 5}).encode()) == {0: 5, 3: 9}
