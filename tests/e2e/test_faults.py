@@ -80,12 +80,8 @@ def grows(load: Load, by: int, *, timeout_s: float = 30.0) -> None:
 
 
 def goes_on(load: Load) -> None:
-    """No create failed or got lost on the way, and most were acknowledged.
-
-    A few may be refused with 503: on a busy machine one missed deadline of Redis opens its breaker for a second [R7].
-    """
-    assert (load.unknown, load.failures) == (0, [])
-    assert load.refused < len(load.acknowledged)
+    """No create was refused, failed or got lost on the way."""
+    assert (load.refused, load.unknown, load.failures) == (0, 0, [])
 
 
 def create(system: RunningSystem, **fields: str) -> httpx.Response:
@@ -95,7 +91,7 @@ def create(system: RunningSystem, **fields: str) -> httpx.Response:
 
 
 def created(system: RunningSystem) -> str:
-    """The code of a new link. A busy machine may miss a deadline of Redis: 503, and a second try."""
+    """The code of a new link. A Redis that an earlier test killed may still be restored: 503, and a second try."""
     answer = eventually(lambda: made if (made := create(system)).status_code == 201 else None)
     return str(answer.json()["short_code"])
 
