@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 from opentelemetry.trace import Span, SpanKind
 
 from chassis.clock import Clock
-from chassis.errors import DeadlineExceeded, FieldViolation, Internal, ServiceError, Unavailable, kind_of
+from chassis.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
+from chassis.item_problems import error_of
 from chassis.telemetry import begin_span, current_traceparent, start_trace, traceparent_of
 from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as pb
@@ -37,7 +37,6 @@ _WAITING_MAX = 2048  # a third of a second of creates at full speed; who would w
 _SPAN = "shortener.link.v1.LinkService/CreateLink"  # in a trace a create looks the same, however it travelled
 _ATTRIBUTES = {"rpc.system.name": "grpc", "rpc.method": _SPAN, "peer.service": "link_service"}
 logger = logging.getLogger(__name__)
-_STATUSES = {status.value[0]: status for status in grpc.StatusCode}
 
 
 @dataclass(slots=True, eq=False)
@@ -186,17 +185,6 @@ def _late(create: _Create) -> ServiceError:
     if create.sent:
         return DeadlineExceeded("deadline_exceeded", "A process did not answer in time.")
     return Unavailable("unavailable", "Too many links are being made.", retry_after_s=1)
-
-
-def error_of(problem: pb.LinkProblem) -> ServiceError:
-    """The error that a problem of an item tells of."""
-    kind = kind_of(_STATUSES.get(problem.status, grpc.StatusCode.UNKNOWN))
-    return kind(
-        problem.reason.lower(),
-        problem.message,
-        fields=tuple(FieldViolation(item.field, item.description) for item in problem.violations),
-        retry_after_s=problem.retry_after.ToMilliseconds() / 1000 if problem.HasField("retry_after") else None,
-    )
 
 
 def _describe(current: Span, error: ServiceError) -> None:

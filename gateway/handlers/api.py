@@ -15,14 +15,16 @@ from chassis.errors import ServiceError
 from chassis.http_server import Scope
 from chassis.telemetry import current_trace_id
 from contracts.reasons import Reason
-from gateway.domain.problems import MEDIA_TYPE, FieldProblem, Problem
+from gateway.domain.problems import MEDIA_TYPE, Problem
 from gateway.handlers.access import authenticate_by
 from gateway.handlers.answers import INTERNAL, Answer, problem_answer, problem_of
 from gateway.handlers.audit import audit_router
 from gateway.handlers.keys import keys_router
+from gateway.handlers.link_batches import link_batches_router
 from gateway.handlers.link_changes import link_changes_router
 from gateway.handlers.links import links_router
 from gateway.handlers.models import ProblemBody
+from gateway.handlers.validation import validation_problem
 from gateway.handlers.webhooks import webhooks_router
 from gateway.ports import Keys, LinkCreator, Resolver
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:  # these classes exist for type checkers only
     from shortener.webhook.v1.webhook_service_pb2_grpc import WebhookServiceAsyncStub
 
 VERSION = "1"
-_ERRORS_SHOWN_MAX = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,9 @@ def make_api(
             clock=clock,
         ),
         link_changes_router(
+            links=peers.links, resolver=resolver, authenticated=authenticated, public_url=public_url, clock=clock
+        ),
+        link_batches_router(
             links=peers.links, resolver=resolver, authenticated=authenticated, public_url=public_url, clock=clock
         ),
         webhooks_router(webhooks=peers.webhooks, authenticated=authenticated),
@@ -129,25 +133,6 @@ def _http_error_handler(routers: Sequence[APIRouter]) -> Callable[[Request, Exce
 
 async def _on_unexpected(_request: Request, _error: Exception) -> Response:
     return _tell(INTERNAL)  # Starlette raises it again behind this answer; the front logs it there
-
-
-def validation_problem(errors: Sequence[dict[str, object]]) -> Problem:
-    """What FastAPI found wrong with a request. Values are not repeated: they may be secrets."""
-    if any(item["type"] == "json_invalid" for item in errors):
-        return Problem(Reason.MALFORMED_REQUEST, "The body is not valid JSON.")
-    fields: list[FieldProblem] = []
-    for item in errors[:_ERRORS_SHOWN_MAX]:
-        location = item["loc"]
-        path = [str(part) for part in location] if isinstance(location, tuple | list) else [str(location)]
-        if path == ["body"]:
-            return Problem(Reason.MALFORMED_REQUEST, "Send a JSON object, as Content-Type: application/json.")
-        fields.append(FieldProblem(".".join(path[1:]), _sentence(str(item["msg"]))))
-    return Problem(Reason.INVALID_FIELD, "See errors for the fields that are not valid.", tuple(fields))
-
-
-def _sentence(message: str) -> str:
-    plain = message.removeprefix("Value error, ")
-    return plain[:1].upper() + plain[1:] + ("" if plain.endswith(".") else ".")
 
 
 def _methods(routers: Sequence[APIRouter], scope: Scope) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from gateway.domain.problems import Problem
 from gateway.handlers.answers import header
 
 BODY_BYTES_MAX = 64 << 10
+BATCH_BYTES_MAX = 512 << 10  # of a hundred links
 _DRAIN_BYTES_MAX = 1 << 20  # read and thrown away, so that the sender lives to read why it was refused
 _TIMEOUT_S = 10.0  # a body of 64 KiB that takes longer is there to hold the connection
 
@@ -23,15 +24,15 @@ class BodyRefused(Exception):
         self.drained = drained
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The body of a request, at most 64 KiB.
+async def read_body(scope: Scope, receive: Receive, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """The body of a request, at most `bytes_max`.
 
     Raises:
         BodyRefused: larger, or not there after ten seconds.
     """
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared) > _DRAIN_BYTES_MAX:
-        raise BodyRefused(_TOO_LARGE, drained=False)
+        raise BodyRefused(_too_large(bytes_max), drained=False)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -41,16 +42,16 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
                 if message["type"] != "http.request":
                     raise BodyRefused(_LATE, drained=False)  # the client is gone, nobody reads this
                 size += len(message.get("body", b""))
-                if size <= BODY_BYTES_MAX:
+                if size <= bytes_max:
                     chunks.append(message.get("body", b""))
                 if size > _DRAIN_BYTES_MAX:
-                    raise BodyRefused(_TOO_LARGE, drained=False)
+                    raise BodyRefused(_too_large(bytes_max), drained=False)
                 if not message.get("more_body"):
                     break
     except TimeoutError:
         raise BodyRefused(_LATE, drained=False) from None
-    if size > BODY_BYTES_MAX:
-        raise BodyRefused(_TOO_LARGE, drained=True)
+    if size > bytes_max:
+        raise BodyRefused(_too_large(bytes_max), drained=True)
     return b"".join(chunks)
 
 
@@ -68,5 +69,8 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-_TOO_LARGE = Problem(Reason.REQUEST_TOO_LARGE, f"The body is larger than {BODY_BYTES_MAX >> 10} KiB.")
+def _too_large(bytes_max: int) -> Problem:
+    return Problem(Reason.REQUEST_TOO_LARGE, f"The body is larger than {bytes_max >> 10} KiB.")
+
+
 _LATE = Problem(Reason.MALFORMED_REQUEST, "The body did not arrive in time.")

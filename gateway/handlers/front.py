@@ -18,7 +18,7 @@ from chassis.telemetry import current_trace_id, start_trace
 from contracts.reasons import Reason
 from gateway.domain.problems import Problem
 from gateway.handlers.answers import INTERNAL, Answer, header, prefers_html, problem_answer, problem_page, send_answer
-from gateway.handlers.bodies import BodyRefused, read_body, replay
+from gateway.handlers.bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX, BodyRefused, read_body, replay
 
 DURATION = Histogram(
     "http_server_request_duration_seconds",
@@ -29,6 +29,7 @@ DURATION = Histogram(
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _READS = ("GET", "HEAD")
 _LINKS = "/api/links"
+_LINKS_BATCH = "/api/links:batch"
 _CODE_ROUTE = "/{code}"
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Front:
             await send(message)
 
         try:
-            body = await read_body(scope, receive)
+            bytes_max = BATCH_BYTES_MAX if scope["path"] == _LINKS_BATCH else BODY_BYTES_MAX
+            body = await read_body(scope, receive, bytes_max=bytes_max)
         except BodyRefused as exc:
             await send_answer(tapped, _refusal(exc))
             return "/api", status

@@ -3,7 +3,17 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictInt
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SkipValidation,
+    StrictInt,
+)
 
 
 def _text_only(value: object) -> object:
@@ -50,6 +60,12 @@ class NewLink(Request):
     redirect_status: StrictInt | None = Field(None, ge=100, le=599, description="301, 302 (default), 307 or 308")
     title: Text | None = Field(None, description="At most 200 characters, for the owner's eyes")
     tags: list[Text] = Field(default_factory=list, description="At most 16 of at most 64 characters")
+
+
+class NewLinks(Request):
+    """Links to be made. Each is looked at by itself: what is wrong with one is told in its place."""
+
+    links: list[SkipValidation[NewLink]] = Field(description="At most 100", max_length=100)
 
 
 class LinkChanges(Request):
@@ -251,6 +267,19 @@ class AuditEntryList(BaseModel):
 
     items: list[AuditEntryBody]
     next_page_token: str
+
+
+class LinkResult(BaseModel):
+    """A link, or why there is none; one of the two."""
+
+    link: LinkBody | None = None
+    problem: "ProblemBody | None" = None
+
+
+class LinkResults(BaseModel):
+    """One result for each link that was asked for, in order."""
+
+    results: list[LinkResult]
 
 
 class FieldProblemBody(BaseModel):

@@ -17,6 +17,7 @@ from opentelemetry.trace import Span, SpanKind
 from chassis.auth import principal_of
 from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
+from chassis.item_problems import problem_of
 from chassis.telemetry import begin_span, parse_traceparent, span, traceparent_of
 from contracts.link import Link, UserId
 from contracts.link_codec import link_to_message
@@ -183,13 +184,7 @@ def _result(outcome: Link | ServiceError) -> pb.BatchedCreateLinkResult:
 
 
 def _problem(error: ServiceError) -> pb.BatchedCreateLinkResult:
-    violations = [pb.LinkFieldViolation(field=item.field, description=item.description) for item in error.fields]
-    problem = pb.LinkProblem(
-        status=error.status.value[0], reason=error.reason.upper(), message=error.message, violations=violations
-    )
-    if error.retry_after_s is not None:
-        problem.retry_after.FromMilliseconds(int(error.retry_after_s * 1000))
-    return pb.BatchedCreateLinkResult(problem=problem)
+    return pb.BatchedCreateLinkResult(problem=problem_of(error))
 
 
 _NOT_BEGUN = _problem(Internal("internal", "Something went wrong on our side."))

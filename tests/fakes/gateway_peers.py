@@ -24,6 +24,7 @@ from chassis.errors import (
     Unauthenticated,
 )
 from chassis.grpc_server import Service
+from chassis.item_problems import problem_of
 from contracts.api_keys import format_key
 from contracts.link import EventId, EventType, FieldChange, Link, LinkEvent, LinkState, UserId
 from contracts.link_codec import link_event_to_message, link_to_message, timestamp
@@ -71,21 +72,6 @@ class _Peer:
             await self.gate.wait()
         if error := self.fail.get(method):
             raise error
-
-
-def problem_of(error: ServiceError) -> link_pb.LinkProblem:
-    """An error as a batch tells it of one item."""
-    problem = link_pb.LinkProblem(
-        status=error.status.value[0],
-        reason=error.reason.upper(),
-        message=error.message,
-        violations=[
-            link_pb.LinkFieldViolation(field=item.field, description=item.description) for item in error.fields
-        ],
-    )
-    if error.retry_after_s is not None:
-        problem.retry_after.FromMilliseconds(int(error.retry_after_s * 1000))
-    return problem
 
 
 class FakeLinkService(_Peer, link_grpc.LinkServiceServicer):

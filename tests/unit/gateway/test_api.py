@@ -519,7 +519,7 @@ def test_the_description_names_every_route_and_the_form_of_errors() -> None:
 
         assert set(described["paths"]) == {
             "/api/links", "/api/links/{code}", "/api/links/{code}:restore", "/api/links/{code}:rebuild",
-            "/api/links/{code}/events",
+            "/api/links/{code}/events", "/api/links:batch",
             "/api/links/{code}/stats", "/api/webhooks",
             "/api/webhooks/{endpoint_id}", "/api/webhooks/{endpoint_id}/deliveries",
             "/api/audit/entries", "/api/audit/checkpoint", "/api/keys",

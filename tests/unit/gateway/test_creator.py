@@ -9,12 +9,13 @@ from typing import Any, cast
 import pytest
 
 from chassis.errors import DeadlineExceeded, InvalidArgument, ServiceError, Unavailable
+from chassis.item_problems import problem_of
 from chassis.telemetry import span
 from contracts.link_codec import link_to_message
 from gateway.adapters.creator_grpc import TIMEOUT_S, GrpcLinkCreator
 from shortener.link.v1 import link_pb2
 from shortener.link.v1 import link_service_pb2 as pb
-from tests.fakes.gateway_peers import make_link, problem_of
+from tests.fakes.gateway_peers import make_link
 from tests.fakes.kafka_time import VirtualClock, run_virtual
 from tests.fakes.spans import parent_of, spans_of, traceparent_of
 
