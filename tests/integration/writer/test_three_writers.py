@@ -147,9 +147,9 @@ async def turbulence(world: World) -> None:
     one, two, three = world.writers
     admin, began = world.admin, world.links.count
     await one.start()
-    await two.start()
+    await two.started()
     await shared_by(admin, one, two)
-    await three.start()
+    await three.started()
     shares = await shared_by(admin, one, two, three)
     assert set(Counter(shares.values()).values()) <= {3, 4}, "ten partitions among three"
     await world.handled_by("writer-2", of=shares)
@@ -160,7 +160,7 @@ async def turbulence(world: World) -> None:
     taken_over = await first_of(world, orphans, since=killed_at, by={"writer-0", "writer-1"})
     assert taken_over.at - killed_at < 15, "3 s of session, a rebalance, and a machine four times slower"
 
-    await three.start()
+    await three.started()
     await shared_by(admin, one, two, three)
     two.send(signal.SIGSTOP)
     await shared_by(admin, one, three)  # its session is over: the others have all
@@ -172,7 +172,7 @@ async def turbulence(world: World) -> None:
 
     for _ in range(3):
         assert await three.end(signal.SIGTERM) == 0, "it drains and ends in order"
-        await three.start()  # mostly before its session is over, then it takes its seat back
+        await three.started()  # mostly before its session is over, then it takes its seat back
         await shared_by(admin, one, two, three)
     assert world.links.count - began > 300, "nothing was in flight, so nothing was proven"
 

@@ -47,9 +47,12 @@ class WriterProcess:
                 sys.executable, "-m", "writer", cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
 
-    async def is_ready(self) -> bool:
-        """Whether it says so."""
-        return (await http_get(self.admin_port, "/readyz"))[0] == 200
+    async def started(self, timeout_s: float = 90) -> None:
+        """Start it, and return when it says that it is ready: its seat may look taken from before."""
+        await self.start()
+        async with asyncio.timeout(timeout_s):
+            while (await http_get(self.admin_port, "/readyz"))[0] != 200:
+                await SystemClock().sleep(0.1)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal; it must be alive."""
