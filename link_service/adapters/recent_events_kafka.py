@@ -46,15 +46,15 @@ class KafkaReading:
         self._log = log
         self._admin = admin
 
-    async def state(self) -> LogState:
-        """What there is to read now."""
+    async def state(self, *, recent: bool) -> LogState:
+        """What there is to read now; `recent`: also where its last ten minutes begin, by the broker's clock."""
         bounds = await self._bounds()
-        newest_ms = await self._log.newest_ms(bounds)
-        recent = {} if newest_ms is None else await self._log.offsets_at(bounds, newest_ms - WINDOW_MS)
+        newest_ms = await self._log.newest_ms(bounds) if recent else None
+        lately = {} if newest_ms is None else await self._log.offsets_at(bounds, newest_ms - WINDOW_MS)
         return LogState(
             begins={tp.partition: bound.begin for tp, bound in bounds.items()},
             ends={tp.partition: bound.end for tp, bound in bounds.items()},
-            recent=_by_number(recent),
+            recent=_by_number(lately),
             written=_by_number(await self._admin.committed(WRITER_GROUP)),
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from contracts.link import Link, LinkKey, LinkState
 
 Offsets = Mapping[int, int]  # partition of links-events → offset in it
-WINDOW_MS = 600_000  # always put back, whatever Redis seems to remember
+WINDOW_MS = 600_000  # put back into a Redis that remembers nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +31,26 @@ class LogState:
 
     begins: Offsets
     ends: Offsets
-    recent: Offsets  # the first offset of the last WINDOW_MS, by the broker's clock; left out: nothing so young
+    recent: Offsets  # the first offset of the last WINDOW_MS, by the broker's clock; left out: nothing so young, or
+    # nobody asked
     written: Offsets  # what the writer has committed; left out: nothing
 
 
 def first_offsets(log: LogState, remembered: Remembered) -> dict[int, int]:
     """From where on each partition's events are put back.
 
-    Three things may be missing in Redis. What the tables do not have yet is behind the writer's position: absent in
-    Redis, it would be taken for absent at all [R5]. What Redis was told after its copy was made is behind the end that
-    the log had before, as it was noted: there an older version would stand for ever. And the last ten minutes.
+    What the tables do not have yet stands behind the writer's position: absent in Redis, it would be taken for absent
+    at all [R5]. What Redis was told after its copy was made stands behind `noted`: the log's end was noted after it had
+    been looked up, in a Redis that knew all events before it, and whoever still has the note has what came before it.
+    A Redis without a note has nothing old in it either; it gets the last ten minutes, which are asked for most.
 
     An offset that the log does not have any more, or not yet (it was created again), means: from its beginning.
     """
     starts: dict[int, int] = {}
     for partition, end in log.ends.items():
         begin = log.begins[partition]
-        wanted = [log.recent.get(partition, end), log.written.get(partition, begin)]
-        wanted += [offsets[partition] for offsets in (remembered.noted, remembered.unsettled) if partition in offsets]
+        lately = remembered.noted.get(partition, log.recent.get(partition, end))
+        wanted = [lately, log.written.get(partition, begin), remembered.unsettled.get(partition, end)]
         start = begin if any(offset > end for offset in wanted) else min(wanted)
         starts[partition] = max(begin, start)
     return starts

@@ -73,8 +73,8 @@ class RecoveringRedis(Protocol):
 class Reading(Protocol):
     """The log, open for one recovery. Every call may raise Unavailable."""
 
-    async def state(self) -> LogState:
-        """What there is to read now."""
+    async def state(self, *, recent: bool) -> LogState:
+        """What there is to read now; `recent`: also where its last ten minutes begin."""
         ...
 
     def links(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[Link]]:
@@ -178,7 +178,7 @@ class Recovery:
         started = self._clock.monotonic()
         remembered = await self._redis.remembered()
         async with self._log.open() as log:
-            state = await log.state()
+            state = await log.state(recent=not remembered.noted)
             if missing := forgotten_by_the_log(state, remembered):
                 logger.error(
                     "Redis came back older than Kafka remembers (partitions %s): old versions may stay", missing
@@ -186,7 +186,7 @@ class Recovery:
             starts = first_offsets(state, remembered)
             stored = await self._put_back(log, starts, state.ends, run_id, stop)
             if stored is not None:  # and what has come meanwhile
-                later = await self._put_back(log, state.ends, (await log.state()).ends, run_id, stop)
+                later = await self._put_back(log, state.ends, (await log.state(recent=False)).ends, run_id, stop)
                 stored = None if later is None else stored + later
         if stored is None:
             return False

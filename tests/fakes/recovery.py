@@ -138,16 +138,16 @@ class FakeRecentEvents:
         self.opened += 1
         yield self
 
-    async def state(self) -> LogState:
+    async def state(self, *, recent: bool) -> LogState:
         self._answer()
         newest = max((at for events in self.partitions.values() for at, _ in events), default=0)
-        recent = {
+        lately = {
             number: next(offset for offset, (at, _) in enumerate(events) if at >= newest - WINDOW_MS)
             for number, events in self.partitions.items()
-            if events and events[-1][0] >= newest - WINDOW_MS
+            if recent and events and events[-1][0] >= newest - WINDOW_MS
         }
         begins = {number: self.begins.get(number, 0) for number in self.partitions}
-        return LogState(begins, await self.ends(), recent, self.written)
+        return LogState(begins, await self.ends(), lately, self.written)
 
     async def links(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[Link]]:
         for offset in range(start, end):

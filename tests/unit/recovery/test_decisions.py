@@ -35,8 +35,10 @@ def log(*, begin: int = 0, end: int = 100, recent: int | None = 90, written: int
         (log(written=None), NOTHING, 0),
         (log(recent=None), NOTHING, 100),
         (log(), Remembered({0: 70}, {}), 70),
-        (log(), Remembered({0: 95}, {}), 90),
+        (log(), Remembered({0: 95}, {}), 95),
+        (log(written=93), Remembered({0: 95}, {}), 93),
         (log(), Remembered({}, {0: 60}), 60),
+        (log(), Remembered({0: 95}, {0: 60}), 60),
         (log(), Remembered({1: 60}, {1: 50}), 90),
         (log(begin=50), Remembered({0: 20}, {}), 50),
         (log(begin=95), NOTHING, 95),
@@ -46,8 +48,8 @@ def log(*, begin: int = 0, end: int = 100, recent: int | None = 90, written: int
     ],
 )
 def test_from_where_on_events_are_put_back(state: LogState, remembered: Remembered, start: int) -> None:
-    """R8: the last ten minutes, what the writer has not finished, what came after the last note, what is unsettled; all
-    of it when the log was created again, and never more than it has."""
+    """R8: what came after the last note, or without one the last ten minutes; what the writer has not finished; what is
+    unsettled; all of it when the log was created again, and never more than it has."""
     assert first_offsets(state, remembered) == {0: start}
 
 

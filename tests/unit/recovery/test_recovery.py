@@ -143,7 +143,7 @@ def test_an_empty_redis_gets_back_the_newest_versions_before_anything_is_changed
 
 @pytest.mark.rule("R8")
 def test_a_process_is_ready_once_redis_is_restored_and_stays_so() -> None:
-    """R8: a first start without Kafka is not ready and says why; a later restart of Redis leaves other calls to go on."""
+    """R8: a first start without Kafka is not ready and says why; a later restart of Redis leaves reads to go on."""
 
     async def scenario(world: RecoveryWorld) -> None:
         world.log.away = True
