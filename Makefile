@@ -65,6 +65,14 @@ chaos-short: $(VENV)/.dev engines ## Three minutes of kills and hangs under load
 chaos: $(VENV)/.dev engines ## The same for 24 minutes, with everything that can break (ARGS="--seed N --minutes M")
 	@$(BIN)/python -m tests.chaos --minutes 23 $(ARGS)
 
+.PHONY: mutants
+mutants: $(VENV)/.dev engines ## Break each safeguard once, in a copy: a named test must turn red (ARGS="--only NAME", --list)
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+.PHONY: mutants-long
+mutants-long: $(VENV)/.dev engines ## The same for safeguards that only show on Kafka, or when a process is killed
+	@$(BIN)/python -m tests.mutants --long $(ARGS)
+
 .PHONY: operate
 operate: $(VENV)/.dev ## Manifests, image and alerts
 	@$(PYTEST) tests/operate $(ARGS)

@@ -177,6 +177,27 @@ def test_the_handlers_position_rules_not_kafkas() -> None:
     run_virtual(scenario())
 
 
+@pytest.mark.rule("C4", "A4")
+def test_a_commit_ahead_of_the_store_skips_nothing() -> None:
+    """Kafka's commit may be ahead, by a store that was restored or a commit of somebody else: the store's word counts."""
+
+    async def scenario() -> None:
+        bench = make_bench()
+        bench.append(10)
+        bench.store.sums = {P0: (4, 4), P1: (0, 0)}
+        bench.broker.committed[GROUP] = {P0: 9, P1: 10}
+        handler = Summing(bench.store)
+        runner, _ = bench.runner(handler)
+
+        async with running(runner):
+            await asyncio.sleep(10)
+
+        assert len(handler.handled) == 16
+        assert bench.store.sums == {P0: (10, 10), P1: (10, 10)}
+
+    run_virtual(scenario())
+
+
 @pytest.mark.rule("A4")
 def test_without_state_it_begins_at_the_oldest_record() -> None:
     """A partition of which the store knows nothing is read from its beginning, also when Kafka has a commit."""
