@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import httpx
 
 from bench import load, nginx, processes, report
 from bench.journeys import measure
+from bench.persisted import persisted
 from linkmesh.local.options import Options, choose_ports
 from linkmesh.local.supervisor import LocalSystem
 
@@ -29,10 +30,15 @@ class Target:
 
     name: str
     url: str
-    pids: Sequence[int]
+    servers: Mapping[str, Sequence[int]]
     connections: int
     headers: dict[str, str]
     script: Path | None = None
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """All of them."""
+        return [pid for pids in self.servers.values() for pid in pids]
 
 
 def main() -> int:
@@ -81,28 +87,31 @@ async def _load(system: LocalSystem, folder: Path, options: argparse.Namespace) 
         processes.pin(processes.family(system.pid(name)), LOAD_CORE)
     for pids in servers.values():
         processes.pin(pids, SERVER_CORE)
-    creating = [pid for pids in servers.values() for pid in pids]
     bearer = {"Authorization": f"Bearer {system.api_key}"}
     script = Path(__file__).with_name("create.lua")
     links = f"{system.gateway}/api/links"
     targets = [
-        Target("linkmesh-warm", f"{system.gateway}/{code}", servers["gateway"], 32, load.BROWSER),
-        Target("create-16", links, creating, 16, bearer, script),
-        Target("create-64", links, creating, 64, bearer, script),
+        Target("linkmesh-warm", f"{system.gateway}/{code}", {"gateway": servers["gateway"]}, 32, load.BROWSER),
+        Target("create-16", links, servers, 16, bearer, script),
+        Target("create-64", links, servers, 64, bearer, script),
     ]
     rounds: dict[str, list[report.Round]] = {}
     if nginx.available():
         async with nginx.constant_redirect(folder) as (url, master):
             pids = processes.family(master)
             processes.pin(pids, SERVER_CORE)
-            await _rounds([Target("nginx", f"{url}/{code}", pids, 32, load.BROWSER), *targets], rounds, options)
+            await _rounds(
+                [Target("nginx", f"{url}/{code}", {"nginx": pids}, 32, load.BROWSER), *targets], rounds, options
+            )
     else:
         await _rounds(targets, rounds, options)
-    answered = sum(item.answered for item in rounds["linkmesh-warm"])
-    counted = await _counted(system, code, answered)
-    return [
-        report.summarise(name, runs, counted if name == "linkmesh-warm" else None) for name, runs in rounds.items()
-    ]  # fmt: skip
+    answered = {name: sum(item.answered for item in runs) for name, runs in rounds.items()}
+    counted: dict[str, int] = {"linkmesh-warm": await _counted(system, code, answered["linkmesh-warm"])}
+    dynamodb = f"http://127.0.0.1:{system.options.ports['dynamodb']}"
+    for name in ("create-16", "create-64"):
+        counted[name] = await persisted(dynamodb, name, answered[name])
+        print(f"{name}: acknowledged {answered[name]}, persisted {counted[name]}", file=sys.stderr)
+    return [report.summarise(name, runs, counted.get(name)) for name, runs in rounds.items()]
 
 
 async def _rounds(
@@ -111,7 +120,7 @@ async def _rounds(
     """Every target in turn, so that a noisy minute of the machine hits all of them."""
     for number in range(options.rounds):
         for target in targets:
-            before_s = processes.cpu_s(target.pids)
+            before_s = {name: processes.cpu_s(pids) for name, pids in target.servers.items()}
             result = await load.run(
                 target.url,
                 connections=target.connections,
@@ -119,16 +128,21 @@ async def _rounds(
                 core=LOAD_CORE,
                 headers=target.headers,
                 script=target.script,
+                arguments=[target.name] if target.script else (),
             )
-            used_s = processes.cpu_s(target.pids) - before_s
+            used_us = {
+                name: 1e6 * (processes.cpu_s(pids) - before_s[name]) / max(1, result.requests)
+                for name, pids in target.servers.items()
+            }
             measured = report.Round(
                 rps=result.rps,
-                cpu_us=1e6 * used_s / max(1, result.requests),
+                cpu_us=sum(used_us.values()),
                 p50_ms=result.p50_ms,
                 p99_ms=result.p99_ms,
                 rss_mb=processes.resident_mb(target.pids),
-                answered=result.requests,
+                answered=result.requests if result.created is None else result.created,
                 errors=result.errors,
+                parts_us=used_us if len(used_us) > 1 else {},
             )
             rounds.setdefault(target.name, []).append(measured)
             print(f"round {number + 1}: {target.name} {measured.rps:,.0f}/s, {measured.cpu_us:.1f} µs", file=sys.stderr)

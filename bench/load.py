@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Load:
     rps: float
     p50_ms: float
     p99_ms: float
+    created: int | None = None  # answers that were 201; None where the script does not count them
 
 
 def available() -> bool:
@@ -40,8 +42,9 @@ async def run(
     core: int,
     headers: dict[str, str],
     script: Path | None = None,
+    arguments: Sequence[str] = (),
 ) -> Load:
-    """One run of wrk with one thread.
+    """One run of wrk with one thread; `arguments` are the script's.
 
     Raises:
         RuntimeError: wrk failed, or printed what is not understood.
@@ -52,7 +55,11 @@ async def run(
     if script is not None:
         command += ["-s", str(script)]
     process = await asyncio.create_subprocess_exec(
-        *command, url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        url,
+        *(["--", *arguments] if arguments else ()),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     async with asyncio.timeout(duration_s + 30):
         output = (await process.communicate())[0].decode()
@@ -73,13 +80,15 @@ def parse(output: str) -> Load:
         raise RuntimeError(f"wrk printed no figures: {output}")
     sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    created = re.search(r"^Created: (\d+)\nNot created: (\d+)$", output, re.MULTILINE)
     errors = sum(map(int, sockets.groups())) if sockets else 0
     return Load(
         requests=int(requests[1]),
-        errors=errors + (int(wrong[1]) if wrong else 0),
+        errors=errors + (int(created[2]) if created else int(wrong[1]) if wrong else 0),
         rps=float(rps[1]),
         p50_ms=_percentile(output, 50),
         p99_ms=_percentile(output, 99),
+        created=int(created[1]) if created else None,
     )
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.journeys import Journey
@@ -25,6 +25,7 @@ class Round:
     rss_mb: float
     answered: int
     errors: int
+    parts_us: Mapping[str, float] = field(default_factory=dict)  # the same by process, where there are several
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Row:
     rss_mb: float
     answered: int
     errors: int
-    counted: int | None  # clicks in the statistics; None where nothing is to be counted
+    counted: int | None  # clicks in the statistics, links in the table; None where nothing is to be counted
+    parts_us: Mapping[str, float] = field(default_factory=dict)
 
 
 def summarise(name: str, rounds: Sequence[Round], counted: int | None = None) -> Row:
@@ -58,6 +60,7 @@ def summarise(name: str, rounds: Sequence[Round], counted: int | None = None) ->
         answered=sum(item.answered for item in rounds),
         errors=sum(item.errors for item in rounds),
         counted=counted,
+        parts_us={part: statistics.median(item.parts_us[part] for item in rounds) for part in rounds[0].parts_us},
     )
 
 
@@ -76,6 +79,10 @@ def text(rows: Sequence[Row], journeys: Sequence[Journey]) -> str:
             f"| {ratio} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {row.rss_mb:.0f} "
             f"| {row.answered} | {counted} | {row.errors} |"
         )
+    for row in rows:
+        if row.parts_us:
+            parts = ", ".join(f"{name} {cpu_us:.0f}" for name, cpu_us in row.parts_us.items())
+            lines += ["", f"{row.name}: CPU µs by process: {parts}."]
     lines += ["", "| way | tries | p50 ms | p99 ms |", "|---|---|---|---|"]
     lines += [f"| {item.name} | {item.tries} | {item.p50_ms:.1f} | {item.p99_ms:.1f} |" for item in journeys]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.load import parse
-from bench.report import Round, summarise
+from bench.report import Round, summarise, text
 
 OUTPUT = """Running 4s test @ http://127.0.0.1:8080/abc
   1 threads and 32 connections
@@ -31,6 +31,14 @@ def test_the_figures_of_a_run_are_read() -> None:
     assert (load.p50_ms, load.p99_ms) == (0.65, 1200.0)
 
 
+def test_created_links_are_counted_by_their_status() -> None:
+    """Where the script counts 201s itself, only these are acknowledged, and whatever else was answered is an error."""
+    load = parse(OUTPUT.replace("  Non-2xx or 3xx responses: 5\n", "") + "Created: 161700\nNot created: 12\n")
+
+    assert (load.created, load.errors) == (161700, 15)
+    assert parse(OUTPUT).created is None
+
+
 @pytest.mark.parametrize("output", ["", "unable to connect", OUTPUT.replace("99%", "98%")])
 def test_a_run_without_figures_is_an_error(output: str) -> None:
     """Nothing is made up."""
@@ -46,3 +54,15 @@ def test_a_row_is_the_median_of_its_rounds() -> None:
 
     assert (row.rps, row.cpu_us, row.cpu_us_min, row.cpu_us_max) == (200, 10, 9, 90)
     assert (row.answered, row.errors, row.counted) == (30, 3, 30)
+
+
+def test_cpu_is_told_by_process() -> None:
+    """The median of each process over the rounds, in a line under the table."""
+    rounds = [
+        Round(100, gateway + 9, 1.0, 2.0, 50.0, 10, 0, {"gateway": gateway, "valkey": 9}) for gateway in (90, 70, 80)
+    ]
+
+    row = summarise("create-16", rounds)
+
+    assert row.parts_us == {"gateway": 80, "valkey": 9}
+    assert "create-16: CPU µs by process: gateway 80, valkey 9." in text([row], [])
