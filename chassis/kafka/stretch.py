@@ -125,6 +125,7 @@ async def open_log(bootstrap: str, *, client_id: str, timeout_s: float = 5.0) ->
         request_timeout_ms=int(timeout_s * 1000),
         max_partition_fetch_bytes=_FETCH_BYTES,
         max_poll_records=None,
+        fetch_max_wait_ms=10,  # a fetch that waits at the end of one partition keeps that of the next one waiting
     )
     try:
         with _translated():
