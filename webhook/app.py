@@ -25,7 +25,8 @@ from webhook.domain.lanes import LaneLimits
 from webhook.domain.signature import SECRET_BYTES
 from webhook.handlers.fan_out import FanOut
 from webhook.handlers.service import WebhookServicer, webhook_service
-from webhook.loops import Dispatcher, DispatchPolicy
+from webhook.loops.astray import AstrayDeliveries
+from webhook.loops.dispatcher import Dispatcher, DispatchPolicy
 
 GROUP = "webhooks"
 
@@ -82,7 +83,8 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             verify=await _verifier(stack, config),
             reflect=config.environment == "development",
         )
-        yield [dispatcher, runner, grpc, AdminServer(readiness, host=config.host, port=config.admin_port)]
+        astray = AstrayDeliveries(deliveries, clock=clock, lease_s=config.lease_s, new_claim=_new_claim)
+        yield [dispatcher, astray, runner, grpc, AdminServer(readiness, host=config.host, port=config.admin_port)]
 
 
 def _policy(config: Config) -> DispatchPolicy:

@@ -23,6 +23,7 @@ DELAYS_S = (
 )  # fmt: skip
 JITTER = 0.2
 RETRY_AFTER_S_MAX = float(24 * _HOUR)  # as long as the longest delay: a receiver cannot park a row for ever
+CLOCKS_APART_S = 60.0  # what clocks of several instances may differ
 _GONE = 410
 _SLOW_DOWN = frozenset({429, 503})
 
@@ -134,6 +135,15 @@ def disables(answer: Answer) -> bool:
 def may_begin(delivery: Delivery, *, now: datetime, attempt_s: float) -> bool:
     """Whether an attempt that begins now ends within the claim's lease."""
     return delivery.next_at is not None and now + timedelta(seconds=attempt_s) <= delivery.next_at
+
+
+def is_astray(delivery: Delivery, *, now: datetime, lease_s: float) -> bool:
+    """Whether a delivery is put off further than any process with a right clock would: nobody would make it in time."""
+    if delivery.next_at is None:
+        return False
+    delay_s = DELAYS_S[min(delivery.attempts, len(DELAYS_S) - 1)] * (1 + JITTER)
+    longest_s = lease_s if delivery.claim else max(delay_s, RETRY_AFTER_S_MAX)
+    return delivery.next_at > now + timedelta(seconds=longest_s + CLOCKS_APART_S)
 
 
 def parse_retry_after(text: str, *, now: datetime) -> float | None:

@@ -18,7 +18,8 @@ from tests.fakes.webhook import (
 from webhook.domain.deliveries import Delivery
 from webhook.domain.endpoints import Endpoint
 from webhook.domain.lanes import LaneLimits
-from webhook.loops import Dispatcher, DispatchPolicy
+from webhook.loops.astray import AstrayDeliveries
+from webhook.loops.dispatcher import Dispatcher, DispatchPolicy
 
 ATTEMPT_S, LEASE_S = 15.0, 30.0
 GOOD = make_endpoint("good", url="https://good.example/204")
@@ -53,6 +54,10 @@ class World:
             chance=lambda: 0.5,
         )
 
+    def astray(self) -> AstrayDeliveries:
+        """The search for what a wrong clock has put off."""
+        return AstrayDeliveries(self.deliveries, clock=VirtualClock(), lease_s=LEASE_S, new_claim=self.new_claim)
+
     async def hand_over(self, dispatcher: Dispatcher, event_id: str, endpoint: Endpoint = GOOD) -> Delivery:
         """Stores a claimed delivery and offers it, as the fan-out does."""
         delivery = make_delivery(
@@ -69,7 +74,7 @@ class World:
 
 
 @asynccontextmanager
-async def running(*dispatchers: Dispatcher) -> AsyncIterator[asyncio.Event]:
+async def running(*dispatchers: Dispatcher | AstrayDeliveries) -> AsyncIterator[asyncio.Event]:
     """Runs dispatchers until the block ends or sets the event."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

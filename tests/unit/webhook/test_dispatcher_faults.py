@@ -18,6 +18,28 @@ from tests.unit.webhook.dispatching import GOOD, HANGING, LEASE_S, World, runnin
 from webhook.domain.deliveries import Answer, DeliveryState
 
 
+@pytest.mark.rule("P7", "H2")
+def test_what_a_process_with_a_wrong_clock_put_off_is_made_soon() -> None:
+    """Its clock was 25 h ahead when it claimed a delivery and when it put another off; then it was killed. Those that
+    are rightly put off, or under way elsewhere, are left alone."""
+
+    async def scenario() -> None:
+        world = World()
+        far = NOW + timedelta(hours=25)
+        claimed, late = make_delivery("claimed", GOOD, next_at=far, claim="c"), make_delivery("late", GOOD, next_at=far)
+        right = make_delivery("right", GOOD, next_at=NOW + timedelta(hours=2))
+        working = make_delivery("working", GOOD, next_at=NOW + timedelta(seconds=LEASE_S + 5), claim="d")
+        await world.deliveries.add([claimed, late, right, working])
+        world.deliveries.away = 3
+        async with running(world.dispatcher(), world.astray()):
+            await asyncio.sleep(LEASE_S + 4)
+
+            assert {headers["webhook-id"] for _, _, headers, _ in world.sender.sent} == {"claimed", "late"}
+            assert world.row("claimed").state is DeliveryState.DELIVERED
+
+    run_virtual(scenario())
+
+
 @pytest.mark.rule("H2")
 def test_a_zombies_failure_does_not_overwrite_a_success() -> None:
     """An attempt that outlives its lease is overtaken; when it fails at last, the row stays delivered."""

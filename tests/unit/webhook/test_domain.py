@@ -17,6 +17,7 @@ from webhook.domain.deliveries import (
     DeliveryState,
     after_attempt,
     due_bucket,
+    is_astray,
     may_begin,
     next_attempt,
     parse_retry_after,
@@ -237,6 +238,21 @@ def test_no_retry_after_breaks_us(text: str) -> None:
     """A receiver may write what it likes."""
     wait_s = parse_retry_after(text, now=START)
     assert wait_s is None or wait_s >= 0
+
+
+@pytest.mark.rule("P7")
+def test_what_no_right_clock_would_put_off_so_far_is_astray() -> None:
+    """A claim of 25 h, or a wait of over a day; not a claim under way, nor the longest wait a receiver asks for."""
+    waits = make_delivery("e", next_at=START + timedelta(hours=24))
+    claimed = make_delivery("e", next_at=START + timedelta(seconds=30), claim="c")
+    far = timedelta(hours=25)
+
+    assert not is_astray(waits, now=START, lease_s=30)
+    assert not is_astray(claimed, now=START, lease_s=30)
+    assert not is_astray(replace(waits, next_at=None), now=START, lease_s=30)
+    assert not is_astray(replace(waits, attempts=9, next_at=START + timedelta(hours=28)), now=START, lease_s=30)
+    assert is_astray(replace(waits, next_at=START + far), now=START, lease_s=30)
+    assert is_astray(replace(claimed, next_at=START + far), now=START, lease_s=30)
 
 
 @pytest.mark.rule("H2")
