@@ -25,6 +25,10 @@ _WORK_WAIT_S = 20.0
 _READY_S = 120.0
 _UNREADY_S = 60.0
 _CHURN_S = 3.0
+_MEANWHILE_S = 10.0
+_MEANWHILE = (
+    "link_service", "link_service-2", "writer", "writer-2", "webhook", "audit", "analytics", "gateway",
+)  # fmt: skip
 RELAYED_S = 2.0  # so old an event is in Kafka, when nothing else is broken: a hundred times what it takes
 
 
@@ -89,10 +93,28 @@ class Breaker:
         await self._until_work()
         faults = [fault for name in victims if (fault := self._kill_one(step, name, stay_down=hold_s > 0))]
         if hold_s:
-            await asyncio.sleep(hold_s)
+            meanwhile = await self._hold(step, hold_s)
             for name in victims:
                 await self._deployment.start(name)
+            faults += meanwhile
+            victims = [*victims, *(fault.victim for fault in meanwhile)]
         return await self._healed(faults, victims)
+
+    async def _hold(self, step: Step, hold_s: float) -> list[Fault]:
+        """Waits; in a long outage the services that go on without it are killed, too, one after the other."""
+        until = time.monotonic() + hold_s
+        faults: list[Fault] = []
+        for name in self._random.sample(_MEANWHILE, len(_MEANWHILE)):
+            if time.monotonic() + 2 * _MEANWHILE_S > until:
+                break
+            await asyncio.sleep(_MEANWHILE_S)
+            if not self._deployment.pid(name):
+                continue
+            await self._until_work()
+            if fault := self._kill_one(step, name, stay_down=False):
+                faults.append(fault)
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
+        return faults
 
     async def _hang(self, step: Step, victims: Sequence[str]) -> list[Fault]:
         for name in victims:
