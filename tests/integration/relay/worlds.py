@@ -70,6 +70,12 @@ class RelayProcess:
             env={**os.environ, "PYTHONPATH": path},
         )
 
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the process, which must be running."""
+        assert self._process is not None
+        assert self._process.returncode is None
+        self._process.send_signal(number)
+
     async def end(self, number: signal.Signals) -> int:
         """Sends a signal, unless it has ended or never ran, and waits for the end; returns the exit code."""
         if self._process is None:
