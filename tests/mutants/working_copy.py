@@ -40,7 +40,7 @@ class WorkingCopy:
     def environment(self) -> Mapping[str, str]:
         """What a process needs to import this copy and nothing else, also one that a test starts."""
         path = os.pathsep.join(str(self.folder / name) for name in ("", "protos/gen"))
-        return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**os.environ, "PYTHONPATH": path}
 
     @contextlib.contextmanager
     def broken_by(self, mutant: Mutant) -> Iterator[None]:

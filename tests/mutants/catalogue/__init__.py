@@ -1,16 +1,30 @@
-"""All mutants, in the order of the rules."""
+"""All mutants, in the order of the rules; the slow ones last."""
 
-from tests.mutants.catalogue import changes, consumers, counting, custom, functions, outbox, reads, slow, tables
+from tests.mutants.catalogue import (
+    changes,
+    consequences,
+    consumers,
+    counting,
+    custom,
+    functions,
+    outbox,
+    reads,
+    recovery,
+    slow,
+    tables,
+)
 from tests.mutants.mutant import Mutant
 
 ALL: tuple[Mutant, ...] = (
     *functions.MUTANTS,
     *reads.MUTANTS,
     *changes.MUTANTS,
+    *recovery.MUTANTS,
     *outbox.MUTANTS,
     *tables.MUTANTS,
     *custom.MUTANTS,
     *consumers.MUTANTS,
     *counting.MUTANTS,
+    *consequences.MUTANTS,
     *slow.MUTANTS,
 )

@@ -116,8 +116,8 @@ MUTANTS = (
         "a table that throttles fills the dead letters",
         Edit(
             file=_ADAPTER,
-            old='raise Unavailable("unavailable", "The database did not take a statement.", retry_after_s=1)',
-            new="return Result.INVALID",
+            old="        case _:\n",
+            new="        case _ if error is not None:\n            return Result.INVALID\n        case _:\n",
         ),
         "tests/integration/dynamodb/test_batch_get.py::test_a_throttled_statement_is_no_verdict",
     ),
