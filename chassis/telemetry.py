@@ -10,10 +10,11 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
 from urllib.parse import urljoin
 
 from opentelemetry import trace
-from opentelemetry.context import Context, create_key, get_value, set_value
+from opentelemetry.context import Context, attach, create_key, detach, get_value, set_value
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -74,7 +75,6 @@ def keep_ratio(settings: ProcessConfig) -> float:
     return 1.0 if settings.environment == "development" else settings.trace_ratio
 
 
-@contextlib.contextmanager
 def start_trace(
     name: str,
     kind: SpanKind = SpanKind.SERVER,
@@ -82,17 +82,36 @@ def start_trace(
     keep_ratio: float,
     links: Sequence[str] = (),
     attributes: Attributes | None = None,
-) -> Iterator[Span]:
+) -> contextlib.AbstractContextManager[Span]:
     """The first span of a new trace around a block, current inside, whatever was current before.
 
     Whether the trace is kept (`keep_ratio`, 0 … 1) is decided first: one that is not gets ids to pass on and to show
     in errors, but no span is built, which is most of what an unsampled span costs.
     """
     if random.random() >= keep_ratio:  # noqa: S311 (chance, no secret)
+        return _UnkeptTrace()
+    return _kept_trace(name, kind, links, attributes)
+
+
+class _UnkeptTrace:
+    """Ids that are current inside the block; every request that is not kept pays for this."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> Span:
         ids = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, is_remote=False)
-        with trace.use_span(NonRecordingSpan(ids), record_exception=False, set_status_on_exception=False) as unkept:
-            yield unkept
-        return
+        unkept = NonRecordingSpan(ids)
+        self._token = attach(trace.set_span_in_context(unkept))
+        return unkept
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        detach(self._token)
+
+
+@contextlib.contextmanager
+def _kept_trace(name: str, kind: SpanKind, links: Sequence[str], attributes: Attributes | None) -> Iterator[Span]:
     others = [SpanLink(other) for link in links if (other := parse_traceparent(link)) is not None]
     with _tracer.start_as_current_span(
         name,

@@ -6,15 +6,48 @@ no HTTP is 400; all in the form of our errors.
 
 import asyncio
 import json
+from collections.abc import Sequence
+from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from contracts.reasons import Reason
 from gateway.domain.problems import MEDIA_TYPE, Problem, body_of
+from gateway.ports import SHORTCUTS
 
 HEADER_BYTES_MAX = 16 << 10
 _LINE_BYTES = 4  # ": " and the end of a line
 _PHRASES = {400: "Bad Request", 431: "Request Header Fields Too Large"}
+
+
+class _CycleShortcuts:
+    """Shortcuts of one request, on uvicorn's state of it; both do what its `receive` and `send` would end in."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def whole_body(self) -> bytes | None:
+        """The body, if it has arrived."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected or cycle.response_complete:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        cycle.message_event.clear()
+        return body
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Head and body in one write, on a connection that is kept and takes it."""
+        cycle = self._cycle
+        if cycle.response_started or cycle.disconnected or not cycle.keep_alive or cycle.flow.write_paused:
+            return False
+        head = b"".join([b"%b: %b\r\n" % item for item in headers])
+        cycle.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -72,6 +105,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """The request can be answered."""
         self._in_headers = False
         super().on_headers_complete()
+        cast("dict[str, object]", self.scope)[SHORTCUTS] = _CycleShortcuts(self.cycle)  # ASGI allows keys of one's own
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls when the parser, or one of the methods above, gave up."""

@@ -9,6 +9,7 @@ from chassis.errors import ServiceError
 from chassis.http_server import Scope, Send
 from contracts.reasons import Reason, reason_of
 from gateway.domain.problems import MEDIA_TYPE, FieldProblem, Problem, body_of, headers_of
+from gateway.ports import SHORTCUTS, Shortcuts
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;
@@ -26,8 +27,11 @@ class Answer:
     body: bytes = b""
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Writes an answer."""
+async def send_answer(send: Send, answer: Answer, scope: Scope | None = None) -> None:
+    """Writes an answer; by the shortcut of the request's scope, if there is one."""
+    shortcuts: Shortcuts | None = scope.get(SHORTCUTS) if scope is not None and scope["method"] != "HEAD" else None
+    if shortcuts is not None and shortcuts.answer(answer.status, answer.headers, answer.body):
+        return
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     await send({"type": "http.response.body", "body": answer.body})
 

@@ -8,6 +8,7 @@ from chassis.http_server import Receive, Scope
 from contracts.reasons import Reason
 from gateway.domain.problems import Problem
 from gateway.handlers.answers import header
+from gateway.ports import SHORTCUTS, Shortcuts
 
 BODY_BYTES_MAX = 64 << 10
 BATCH_BYTES_MAX = 512 << 10  # of a hundred links
@@ -30,6 +31,11 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int = BODY_BYT
     Raises:
         BodyRefused: larger, or not there after ten seconds.
     """
+    shortcuts: Shortcuts | None = scope.get(SHORTCUTS)
+    if shortcuts is not None and (whole := shortcuts.whole_body()) is not None:
+        if len(whole) > bytes_max:
+            raise BodyRefused(_too_large(bytes_max), drained=True)
+        return whole
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared) > _DRAIN_BYTES_MAX:
         raise BodyRefused(_too_large(bytes_max), drained=False)

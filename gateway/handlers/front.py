@@ -72,7 +72,7 @@ class Front:
             else:
                 route, answer = await self._answer(scope, method, path)
                 status = answer.status
-                await send_answer(send, answer)
+                await send_answer(send, answer, scope)
             if span.is_recording():
                 _describe(span, method, route, status)
         self._observe(method, route, status, self._clock.monotonic() - began)
@@ -112,7 +112,7 @@ class Front:
             await send_answer(tapped, _refusal(exc))
             return "/api", status
         if scope["path"] == _LINKS and scope["method"] == "POST" and (answer := await self._try_to_create(scope, body)):
-            await send_answer(send, answer)
+            await send_answer(send, answer, scope)
             return _LINKS, answer.status
         try:
             await self._api(scope, replay(body, receive), tapped)

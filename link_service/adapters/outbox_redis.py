@@ -45,11 +45,15 @@ class RedisOutbox:
         """Removes, per bucket, all entries up to and including this position."""
         if not through:
             return
-        with redis_errors():
-            async with asyncio.timeout(ANSWER_TIMEOUT_S), self._client.pipeline(transaction=False) as pipe:
-                for bucket, (milliseconds, sequence) in through.items():
-                    pipe.xtrim(outbox_key(bucket), minid=f"{milliseconds}-{sequence + 1}", approximate=False)
-                await pipe.execute()
+        replies = await self._line.ask_all(
+            [
+                ("XTRIM", outbox_key(bucket), "MINID", f"{milliseconds}-{sequence + 1}")
+                for bucket, (milliseconds, sequence) in through.items()
+            ]
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
 
     async def set_aside(self, entry: QueuedEntry) -> None:
         """Keeps a copy of an entry that cannot be read, under its own position."""

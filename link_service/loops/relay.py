@@ -43,6 +43,8 @@ class RelayPolicy:
 
     lease_ms: int = 3000  # as long as nobody relays after a leader was killed
     renew_s: float = 1.0  # two renewals may fail before the lease is lost
+    collect_s: float = 0.01  # while events come in crowds: a batch costs a millisecond of CPU, whatever is in it
+    crowd: tuple[int, int] = (8, 128)  # sizes of batches behind which to collect; fewer: in no hurry; more: a backlog
     read_wait_s: float = 0.5  # how long a read may block; an event ends it at once
     send_timeout_s: float = 5.0
     again: Backoff = _AGAIN
@@ -113,10 +115,13 @@ class Relay:
                 entries = await self._outbox.read(wait_s=self._policy.read_wait_s)
                 passed = await self._pass_on(entries)
             except Unavailable:
-                passed = False
+                entries, passed = [], False
             failures = 0 if passed else failures + 1
+            least, most = self._policy.crowd
             if failures:
                 await sleep_until_stop(stop, self._policy.again.delay_s(failures - 1))
+            elif least <= len(entries) < most:
+                await sleep_until_stop(stop, self._policy.collect_s)
 
     async def _pass_on(self, entries: Sequence[QueuedEntry]) -> bool:
         """Sends and trims; whether all of it was acknowledged."""
