@@ -5,9 +5,14 @@ UPDATE whose WHERE does not hold, or whose row is not there, is ConditionalCheck
 """
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from botocore.exceptions import ClientError
+from prometheus_client import Counter
+
+from chassis.backoff import Backoff
 from chassis.dynamodb import batch_get, dynamodb_errors
 from chassis.errors import Unavailable
 from contracts.link import Link, LinkKey
@@ -21,17 +26,21 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.type_defs import BatchStatementRequestTypeDef as Statement
     from types_aiobotocore_dynamodb.type_defs import BatchStatementResponseTypeDef as Answer
 
+REPEATED = Counter("writer_statements_repeated_total", "Statements sent again, since the database throttled or failed")
 Item = TypeVar("Item")
 _STATEMENTS_MAX = 25  # of one BatchExecuteStatement
+_THROTTLED = Backoff(first_s=0.05, cap_s=1.0)
 _KEY = frozenset({"pk", "sk"})
 
 
 class DynamoDBLinkTable:
-    """LinkTable on DynamoDB. `timeout_s` bounds each call of it."""
+    """LinkTable on DynamoDB. `timeout_s` bounds each request; a database that answers, but throttles or fails, is asked
+    again for `patience_s`: that slows the writer down, where giving up would stop it for a second each time."""
 
-    def __init__(self, client: "DynamoDBClient", *, timeout_s: float) -> None:
+    def __init__(self, client: "DynamoDBClient", *, timeout_s: float, patience_s: float = 10.0) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
 
     async def insert_events(self, events: Sequence[StoredEvent]) -> list[Result]:
         """Puts event rows where there are none."""
@@ -83,10 +92,41 @@ class DynamoDBLinkTable:
         return [result for call in calls for result in call.result()]
 
     async def _execute_one_call(self, statements: Sequence["Statement"]) -> list[Result]:
-        with dynamodb_errors():
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._client.batch_execute_statement(Statements=statements)
-        return [_result(answer) for answer in response["Responses"]]
+        """The results of at most 25 statements; those that it throttles are sent again, and no others [W4]."""
+        give_up = asyncio.get_running_loop().time() + self._patience_s
+        results: dict[int, Result] = {}
+        for attempt in itertools.count():
+            left = [place for place in range(len(statements)) if place not in results]
+            answers = await self._ask([statements[place] for place in left], attempt, give_up)
+            for place, answer in zip(left, answers, strict=False):  # without answers: refused as a whole
+                result = _result(answer)
+                if result is not None:
+                    results[place] = result
+            if len(results) == len(statements):
+                break
+            REPEATED.inc(len(statements) - len(results))
+        return [results[place] for place in range(len(statements))]
+
+    async def _ask(self, statements: Sequence["Statement"], attempt: int, give_up: float) -> Sequence["Answer"]:
+        """The answers, after a pause that grows with the attempts; none: the database refused the call as a whole.
+
+        Raises:
+            Unavailable: the database is away or hangs, or throttles for too long.
+        """
+        if attempt:
+            pause_s = _THROTTLED.delay_s(attempt - 1)
+            if asyncio.get_running_loop().time() + pause_s > give_up:
+                raise Unavailable("unavailable", "The database throttles.", retry_after_s=1)
+            await asyncio.sleep(pause_s)
+        try:
+            with dynamodb_errors():
+                async with asyncio.timeout(self._timeout_s):
+                    response = await self._client.batch_execute_statement(Statements=statements)
+        except Unavailable as exc:
+            if isinstance(exc.__cause__, ClientError):
+                return []  # it answers: throttled, or an error of its own
+            raise
+        return response["Responses"]
 
     async def _read(
         self, keys: Sequence[WritableRow], attributes: Sequence[str]
@@ -111,11 +151,10 @@ def _update_if_newer(row: WritableRow) -> "Statement":
     }
 
 
-def _result(answer: "Answer") -> Result:
+def _result(answer: "Answer") -> Result | None:
     """What one statement's own result says; HTTP 200 says nothing [W4].
 
-    Raises:
-        Unavailable: the statement was throttled, or failed for a reason that is not its content's [C1].
+    None: the statement was throttled, or failed for a reason that is not its content's [C1]; another time it will do.
     """
     error = answer.get("Error")
     if error is None:
@@ -128,7 +167,7 @@ def _result(answer: "Answer") -> Result:
         case "ValidationError" | "ItemCollectionSizeLimitExceeded":
             return Result.INVALID
         case _:
-            raise Unavailable("unavailable", "The database did not take a statement.", retry_after_s=1)
+            return None
 
 
 def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
