@@ -18,7 +18,7 @@ from chassis.errors import (
 from contracts.link import EventId, Link, LinkKey, UserId
 from contracts.reasons import Reason
 from link_service.domain.intents import APPLY_WITHIN, Attempt, Intent
-from link_service.ports import Intents, LinkCache
+from link_service.ports import Intents, Late, LinkCache
 
 # A flow ends with one of these only before `mutate` or after a verdict of it that did nothing, and never repeats a call
 # whose outcome it does not know. Unavailable is not among them: it may hide an answer [I3].
@@ -109,14 +109,19 @@ class Attempts:
         _must_match(stored, request)
         return stored.attempt
 
-    async def is_over(self, attempt: Attempt) -> bool:
-        """Whether another event may stand for the request by now. To be asked behind `seen`, before a refusal: while it
-        is not so, what `seen` said of this event is all there is to know of the request [I2].
+    async def outcome(self, attempt: Attempt) -> Link | Late | None:
+        """What came of the request so far, before it is refused [I2]; None: nothing.
+
+        While its time lasts, no other event stands for the request, and what `seen` said before is all there is to
+        know. Late: it is over, the event was not applied and never will be, but another one may have been.
 
         Raises:
             Unavailable: Redis is away.
         """
-        return attempt.not_after is not None and await self._cache.now() > attempt.not_after
+        earlier = await self._cache.seen(attempt.key, attempt.event_id)
+        if earlier is not None or attempt.not_after is None or await self._cache.now() <= attempt.not_after:
+            return earlier
+        return await self._cache.seen(attempt.key, attempt.event_id) or Late()  # it may have been applied in between
 
     async def _give_up(self, request: Repeatable, attempt: Attempt) -> None:
         if not attempt.is_remembered:

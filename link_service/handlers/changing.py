@@ -180,11 +180,9 @@ class Changes:
         if attempt.not_after is not None:
             if isinstance(verdict, Already):
                 return await self._cache.remember(attempt.key, attempt.event_id, verdict.link, attempt.not_after)
-            earlier = await self._cache.seen(attempt.key, attempt.event_id)
+            earlier = await self._attempts.outcome(attempt)
             if earlier is not None:
                 return earlier
-            if await self._attempts.is_over(attempt):
-                return Late()
         match verdict:
             case Already(link):
                 return link

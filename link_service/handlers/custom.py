@@ -212,11 +212,9 @@ class CustomCreation:
         """The refusal, once it is clear that it is not this very request that took the code [I2]. Late: a repeat may
         have taken it by another event of the request."""
         if attempt.is_remembered:
-            earlier = await self._cache.seen(attempt.key, attempt.event_id)
+            earlier = await self._attempts.outcome(attempt)
             if earlier is not None:
                 return earlier
-            if await self._attempts.is_over(attempt):
-                return Late()
         raise AlreadyExists(Reason.CUSTOM_CODE_TAKEN.code, "This code is taken.")
 
 

@@ -45,7 +45,7 @@ MUTANTS = (
         "refusal-without-a-look-at-seen",
         "I2",
         "a client whose answer was lost is told that its own change made its version stale",
-        Edit(file=_FLOW, old="earlier = await self._cache.seen(attempt.key, attempt.event_id)", new="earlier = None"),
+        Edit(file=_FLOW, old="earlier = await self._attempts.outcome(attempt)", new="earlier = None"),
         f"{_IDEMPOTENCY}::test_a_repeated_delete_does_not_meet_its_own_tombstone",
         dies_of="Aborted",
     ),

@@ -110,7 +110,7 @@ MUTANTS = (
         "a client whose answer was lost is told that its code is somebody's",
         Edit(
             file=_FLOW,
-            old="earlier = await self._cache.seen(attempt.key, attempt.event_id)",
+            old="earlier = await self._attempts.outcome(attempt)",
             new="earlier = None",
         ),
         f"{_TESTS}::test_a_repeated_create_is_not_told_that_its_own_code_is_taken",
