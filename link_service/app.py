@@ -95,7 +95,12 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         table_reads = TableReads(table, room)
         gate = CacheGate()
         cache = RedisLinkCache(
-            reads=reads, mutations=mutations, clock=clock, outbox_bytes_max=config.outbox_bytes_max, gate=gate
+            reads=reads,
+            mutations=mutations,
+            clock=clock,
+            outbox_bytes_max=config.outbox_bytes_max,
+            gate=gate,
+            room=room,
         )
         server = RedisCacheServer(side)
         owners = Reader(cache, table_reads, clock)
@@ -110,7 +115,9 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             attempts=attempts,
             owners=owners,
             redirects=Reader(
-                RedisLinkCache(reads=redirects, mutations=mutations, clock=clock, gate=gate), table_reads, clock
+                RedisLinkCache(reads=redirects, mutations=mutations, clock=clock, gate=gate, room=room),
+                table_reads,
+                clock,
             ),
         )
         accounts = DynamoDBAccounts(dynamodb)
@@ -147,7 +154,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             ),
             Settling(redis=recovering, log=recent, table=table, clock=clock, candidate=candidate),
             ids,
-            await _refresher(stack, config, table_reads, gate, clock),
+            await _refresher(stack, config, table_reads, room, gate, clock),
             Relay(outbox=outbox, sender=producer, clock=clock, candidate=candidate),
             grpc,
             AdminServer(readiness, host=config.host, port=config.admin_port),
@@ -162,11 +169,11 @@ def _policy(config: Config) -> DestinationPolicy:
 
 
 async def _refresher(
-    stack: AsyncExitStack, config: Config, reads: TableReads, gate: CacheGate, clock: Clock
+    stack: AsyncExitStack, config: Config, reads: TableReads, room: TaskRoom, gate: CacheGate, clock: Clock
 ) -> KeyedRunner:
     """The consumer that warms the cache, on a way to Redis of its own: its backlog must delay nobody [C6]."""
     redis = await _redis(stack, config, READ_TIMEOUT_S)
-    cache = RedisLinkCache(reads=redis, mutations=redis, clock=clock, gate=gate)
+    cache = RedisLinkCache(reads=redis, mutations=redis, clock=clock, gate=gate, room=room)
     subscription = Subscription(
         bootstrap=config.kafka,
         group=READ_REQUESTS.groups[0],

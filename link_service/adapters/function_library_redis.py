@@ -10,6 +10,7 @@ from chassis.redis import Redis, redis_errors
 from contracts.cache import LIBRARY, LIBRARY_FILE, FunctionCall, reply_of
 from contracts.link_codec import UndecodableError
 from link_service.adapters.redis_line import RedisLine
+from link_service.adapters.redis_turns import RedisTurns
 from link_service.ports import MemoryUse
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
@@ -23,7 +24,7 @@ class FunctionLibrary:
         self._client = client
         self._body = resources.files("contracts").joinpath(LIBRARY_FILE).read_text("utf-8")
 
-    async def call(self, line: RedisLine, call: FunctionCall) -> tuple[str, bytes]:
+    async def call(self, line: RedisLine | RedisTurns, call: FunctionCall) -> tuple[str, bytes]:
         """The word and the value of a Function's reply. A Redis that was emptied or replaced gets the library first.
 
         Raises:

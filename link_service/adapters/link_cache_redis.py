@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from chassis.clock import Clock
 from chassis.errors import Unavailable
 from chassis.redis import Redis
+from chassis.task_room import TaskRoom
 from contracts.cache import (
     LEASE_MS,
     SEEN_MS,
@@ -30,6 +31,7 @@ from contracts.link import EventId, Link, LinkKey
 from contracts.link_codec import UndecodableError
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.redis_line import OUTCOME_UNKNOWN, UNAVAILABLE, RedisLine
+from link_service.adapters.redis_turns import RedisTurns
 from link_service.domain.cache_gate import CacheGate
 from link_service.ports import Conflict, Done, Full, Held, Late, Leased, LeaseNeeded, Present, Restoring, Verdict
 
@@ -60,6 +62,7 @@ class RedisLinkCache:
 
     `outbox_bytes_max`: budget of the outbox [O3]; 0: a share of Redis' memory. `gate`: changes and look-ups pass only
     for the run of Redis that it names [R8]; None: for any, which only suits tests.
+    `room`: reads of one turn of the loop share a pipeline that runs there; None: each goes by itself.
     """
 
     def __init__(
@@ -72,8 +75,10 @@ class RedisLinkCache:
         mutate_timeout_s: float = MUTATE_TIMEOUT_S,
         outbox_bytes_max: int = 0,
         gate: CacheGate | None = None,
+        room: TaskRoom | None = None,
     ) -> None:
-        self._reads = RedisLine(reads, clock=clock, timeout_s=read_timeout_s)
+        line = RedisLine(reads, clock=clock, timeout_s=read_timeout_s)
+        self._reads = RedisTurns(line, room) if room is not None else line
         self._mutations = RedisLine(mutations, clock=clock, timeout_s=mutate_timeout_s, unknown=OUTCOME_UNKNOWN)
         self._library = FunctionLibrary(mutations)
         self._outbox_bytes_max = outbox_bytes_max

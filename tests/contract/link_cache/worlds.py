@@ -10,6 +10,7 @@ from typing import Protocol
 
 from chassis.clock import SystemClock, uuid7
 from chassis.redis import Redis, open_redis
+from chassis.task_room import TaskRoom
 from contracts.cache import LeaseToken, Mutation, lease_key, persisted_call, url_key
 from contracts.link import EventId, EventType, Link, LinkEvent, LinkKey, LinkState, UserId
 from link_service.adapters.link_cache_redis import RedisLinkCache
@@ -170,7 +171,7 @@ async def fake_world() -> AsyncIterator[World]:
 async def real_world(url: str) -> AsyncIterator[World]:
     """On a running server, emptied. The deadlines are long: these tests are about verdicts, on a busy machine."""
     clock = SystemClock()
-    async with open_redis(url, timeout_s=5) as client:
+    async with open_redis(url, timeout_s=5) as client, TaskRoom() as room:
         # SYNC: memory that is still being freed in the background would count as in use for a while
         await client.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]  # the library forgot
         memory = await client.config_get("maxmemory")
@@ -185,6 +186,7 @@ async def real_world(url: str) -> AsyncIterator[World]:
                 mutate_timeout_s=5,
                 outbox_bytes_max=outbox_bytes_max,
                 gate=gate,
+                room=room,
             )
 
         gate = CacheGate()

@@ -45,6 +45,7 @@ class Engines:
     valkey: ValkeyEngine
     dynamodb: DynamoDBEngine
     kafka_bootstrap: str
+    dynamodb_endpoint: str = ""  # of a proxy in front of it
 
 
 class ServiceProcess:
@@ -72,7 +73,7 @@ class ServiceProcess:
             "LINKMESH_ADMIN_PORT": str(self.admin_port),
             "LINKMESH_KAFKA": self._engines.kafka_bootstrap,
             "LINKMESH_REDIS": self._engines.valkey.url,
-            "LINKMESH_DYNAMODB": self._engines.dynamodb.endpoint,
+            "LINKMESH_DYNAMODB": self._engines.dynamodb_endpoint or self._engines.dynamodb.endpoint,
             "LINKMESH_PUBLIC_URL": "http://127.0.0.1:8080",
             "LINKMESH_CODE_KEY_FILE": str(self._folder / "code"),
             "LINKMESH_API_KEY_PEPPER_FILE": str(self._folder / "pepper"),
