@@ -22,7 +22,7 @@ run: $(VENV)/.local ## Start everything on this machine (ARGS="--free-ports" …
 	@$(BIN)/linkmesh up $(ARGS)
 
 .PHONY: test
-test: lint types unit contract operate integration e2e chaos-short ## Everything that decides whether a change is good
+test: lint types unit contract model operate integration e2e chaos-short ## Everything that decides whether a change is good
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Form, imports, protos, locks
@@ -48,6 +48,10 @@ unit: $(VENV)/.dev ## Tests of pure code: no sockets, no engines
 .PHONY: contract
 contract: $(VENV)/.dev engines ## One suite per port, on the fake and on the real adapter
 	@$(PYTEST) tests/contract $(ARGS)
+
+.PHONY: model
+model: $(VENV)/.dev ## Every state the link protocol can reach, within bounds (ARGS=--large: larger ones, by hand)
+	@$(PYTEST) tests/model $(ARGS)
 
 .PHONY: integration
 integration: $(VENV)/.dev engines ## Parts of a process on real engines
@@ -80,6 +84,10 @@ operate: $(VENV)/.dev ## Manifests, image and alerts
 .PHONY: bench
 bench: $(VENV)/.dev engines ## Redirects and creates beside nginx
 	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-pipeline
+bench-pipeline: $(VENV)/.dev engines ## Relay, creates at fixed rates, recovery after kills
+	@$(BIN)/python -m bench.pipeline $(ARGS)
 
 .PHONY: fmt
 fmt: $(VENV)/.dev ## Format and repair what can be repaired
