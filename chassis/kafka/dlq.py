@@ -8,7 +8,7 @@ from typing import Protocol
 from chassis.clock import Clock
 from chassis.errors import Unavailable
 from chassis.kafka.dead_letter_breaker import PER_HOUR_MAX, RESUME, Breaker
-from chassis.kafka.metrics import DEAD_LETTERS_LAST_HOUR
+from chassis.kafka.metrics import CONSUMER_STOPPED, DEAD_LETTERS_LAST_HOUR
 from chassis.kafka.producer import Sender
 from chassis.kafka.record import Message, Record, Rejected
 
@@ -116,6 +116,7 @@ class TopicDeadLetters:
         self._breaker = Breaker(group, per_hour_max=per_hour_max)
         self._looked_at: float | None = None  # None: never
         DEAD_LETTERS_LAST_HOUR.labels(group).set_function(self._lately)
+        CONSUMER_STOPPED.labels(group).set_function(lambda: float(self._breaker.tripped))
 
     async def open(self) -> None:
         """Count what the topic tells; the second time it does nothing. Raises Unavailable."""

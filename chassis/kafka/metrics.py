@@ -27,6 +27,9 @@ DEAD_LETTERS_LAST_HOUR = Gauge(
     "Dead letters of the group within 60 minutes, of all its processes, since it was resumed; above 50 it stops.",
     ("group",),
 )
+CONSUMER_STOPPED = Gauge(
+    "consumer_stopped", "1 while the group has stopped itself, because of too many dead letters.", ("group",)
+)
 _REASONS = frozenset({"conflict", "too_large", "undecodable", "validation"})
 _OTHER_REASON = "exception"  # the handler's: its name is in the letter, and no label of unbounded kinds
 COMMIT_FAILURES = Counter("consumer_commit_failures", "Commits that were not stored.", ("group",))

@@ -11,8 +11,9 @@ _READ_BYTES_MAX = 4 << 20
 
 
 def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
-    """Show every engine and service, and how far each consumer group is behind. Exit 3 when nothing runs."""
+    """Show every engine and service, how far each group is behind and what it gave up on. Exit 3 when nothing runs."""
     from linkmesh.local.control import ask
+    from linkmesh.local.dead_letters import counted_now
     from linkmesh.local.lag import worst_now
 
     about = ask(running_state(state), "status")
@@ -22,6 +23,8 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
         member["memory_mb"] = _memory_mb(member["pid"])
     lag = worst_now(about)
     about["lag"] = lag
+    letters = counted_now(about) if lag is not None else None
+    about["dead_letters"] = letters
 
     def text() -> str:
         rows = [("name", "state", "pid", "restarts", "memory")]
@@ -30,7 +33,13 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
         ]
         total = sum(m["memory_mb"] for m in members)
         return "\n".join(
-            (table(rows), "", _lag_table(lag), f"{'ready' if about['ready'] else 'not ready yet'}, {total} MB in all")
+            (
+                table(rows),
+                "",
+                _lag_table(lag),
+                _dead_letters(letters),
+                f"{'ready' if about['ready'] else 'not ready yet'}, {total} MB in all",
+            )
         )
 
     show(about, text, as_json=as_json)
@@ -64,6 +73,21 @@ def _lag_table(lag: list[dict[str, object]] | None) -> str:
         return "lag is unknown: Kafka does not answer\n"
     rows = [("group", "worst lag", "records", "")]
     rows += [(str(row["group"]), f"{row['seconds']} s", str(row["records"]), str(row["level"])) for row in lag]
+    return table(rows) + "\n"
+
+
+def _dead_letters(letters: list[dict[str, object]] | None) -> str:
+    """Return what each group gave up on within the hour."""
+    if letters is None:
+        return "dead letters are unknown: Kafka does not answer\n"
+    if not letters:
+        return "no dead letters within the hour\n"
+    rows = [("group", "dead letters within the hour", "", "")]
+    rows += [
+        (str(x["group"]), str(x["last_hour"]), str(x["severity"]),
+         f"stopped: linkmesh dlq list, then linkmesh dlq resume {x['group']}" if x["stopped"] else "")
+        for x in letters
+    ]  # fmt: skip
     return table(rows) + "\n"
 
 

@@ -120,6 +120,8 @@ def test_what_another_process_buried_counts_here() -> None:
         assert both_below
         assert first.tripped()
         assert second.tripped()
+        assert REGISTRY.get_sample_value("consumer_stopped", {"group": "g"}) == 1
+        assert REGISTRY.get_sample_value("dead_letters_last_hour", {"group": "g"}) == 3
         assert len(world.broker.records("t-dlq")) == 3
 
     run_virtual(scenario())
