@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chassis.errors import Unavailable
 from chassis.kafka.record import Done as Finished
 from chassis.kafka.record import Message, Outcome, Record, Rejected
 from contracts.cache import Mutation
 from contracts.link import EventId, Link, LinkKey
 from link_service.domain.reservations import Traces
 from link_service.handlers.custom import CustomCreation
-from link_service.handlers.reading import Base
+from link_service.handlers.reading import Base, Resolved
 from link_service.loops.relay import Relay
 from link_service.ports import Leased, LeaseNeeded, Present, QueuedEntry, Verdict
 from tests.model.actors import Cast, PlainReader
@@ -62,6 +63,27 @@ class BaseKept(Remote):
             if isinstance(leased, Leased):
                 verdict = await self.ask("mutate", replace(mutation, token=leased.token))
         return verdict
+
+
+class UnknownToldAsNothing(Remote):
+    """A change whose answer is lost is told as one that was never made."""
+
+    async def mutate(self, mutation: Mutation) -> Verdict:
+        try:
+            verdict: Verdict = await self.ask("mutate", mutation)
+        except Unavailable as exc:
+            raise Unavailable("unavailable", exc.message) from exc
+        return verdict
+
+
+class TellsUnconfirmedAbsence(PlainReader):
+    """What the table does not have is told to be nothing, though Redis could not be asked."""
+
+    async def resolve(self, key: LinkKey) -> Resolved:
+        try:
+            return Resolved(await self.newest(key))
+        except Unavailable:
+            return Resolved(await self._reads.read(key), unconfirmed=True)
 
 
 class ReadsBeforeLease(PlainReader):
@@ -230,6 +252,10 @@ MUTANTS = (
     Mutant(name="read before the lease", suite="readers", breaks="P2", cast=Cast(reader=ReadsBeforeLease)),
     Mutant(name="token = event_id", suite="deleted again", breaks="P1", world=SharedToken),
     Mutant(name="takeover without the checks", suite="forgotten", breaks="P3", cast=Cast(custom=TakesOverUnchecked)),
+    Mutant(
+        name="unknown outcome told as nothing done", suite="away", breaks="R1", cast=Cast(cache=UnknownToldAsNothing)
+    ),
+    Mutant(name="unconfirmed absence told", suite="away", breaks="L4", cast=Cast(reader=TellsUnconfirmedAbsence)),
     _stores("reservation put unconditional", "custom", "R5", table=ReservesOverAnything),
     Mutant(name="trim before the acknowledgement", suite="old relay", breaks="P1", cast=Cast(relay=TrimsFirst)),
     Mutant(name="relay sends past a failed send", suite="lost send", breaks="P1", world=SendsPastFailure),

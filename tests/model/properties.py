@@ -13,12 +13,13 @@ from tests.model.stores import LogState, RedisState, TableState
 
 
 class Ghost(NamedTuple):
-    """What only an observer knows: which group was told which link, what readers may not fall behind, and who found by
-    `seen` that nothing had come of its request."""
+    """What only an observer knows: which group was told which link, what readers may not fall behind, who found by
+    `seen` that nothing had come of its request, and who was told for good that nothing was done."""
 
     acks: frozenset[tuple[str, Link]] = frozenset()
     floors: tuple[int, ...] = ()
     cleared: frozenset[int] = frozenset()
+    denied: frozenset[str] = frozenset()
 
     @property
     def newest(self) -> int:
@@ -115,6 +116,8 @@ class Rules:
         for group, link in ghost.acks:
             if group in by_group and by_group[group].link != link and not self._lossy:
                 return Violation("P6", f"request {group} had an effect that it was not told of")
+        for group in ghost.denied & by_group.keys():
+            return Violation("R1", f"request {group} was told that nothing was done, and it was applied")
         if events.letters and not self._lossy:
             return Violation("P1", "an event became a dead letter")
         for key in {event.link.key for event in events.stored}:
@@ -169,6 +172,8 @@ class Rules:
     def of_look_up(self, found: Found, floor: int) -> Violation | None:
         """What is wrong with what a visitor was told, when version `floor` had been acknowledged before it asked."""
         version = found.link.version if found.link else 0
+        if found.unconfirmed and found.link is None:
+            return Violation("L4", "a look-up was told that there is no link, and Redis could not confirm it")
         if version < floor and not found.unconfirmed:
             told = f"version {version}" if version else "nothing"
             return Violation("P2", f"a look-up that began after version {floor} was acknowledged was told {told}")

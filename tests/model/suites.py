@@ -69,6 +69,7 @@ SMALL = (
     Suite(name="old relay", begin=CACHED, clients=(UPDATE, DELETE), left=Left(old_relays=1)),
     Suite(name="lost send", begin=CACHED, clients=(UPDATE, DELETE), left=Left(sends=1)),
     Suite(name="generated", clients=(CREATE, DELETE, READ)),
+    Suite(name="away", clients=(CREATE, READ), left=Left(late=1)),
     Suite(name="generated again", clients=again("create"), left=_MINUTE),
     Suite(name="custom", clients=(CUSTOM, CUSTOM_EVE)),
     Suite(name="custom again", clients=again("custom"), left=_MINUTE, kafka=False),

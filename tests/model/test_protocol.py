@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(3600)  # a large one takes minutes on a busy ma
 
 
 @pytest.mark.rule(
-    "P1", "P2", "P3", "P6", "R1", "R2", "R3", "R4", "R5", "O1", "O2", "W1", "W2", "W3", "K2", "I1", "I2", "I3"
+    "P1", "P2", "P3", "P6", "R1", "R2", "R3", "R4", "R5", "O1", "O2", "W1", "W2", "W3", "K2", "I1", "I2", "I3", "L4"
 )
 def test_no_promise_breaks(suite: Suite, explored: Explore) -> None:
     """Every state that the product's flows, relay and writer can reach with these faults keeps all promises, and relay

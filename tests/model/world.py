@@ -276,10 +276,10 @@ class World(Stage):
         if isinstance(ended.value, Link):
             acks = ghost.acks | {(client.group, ended.value)}
             return self.put(state, GHOST, ghost._replace(acks=acks)), None
-        if ended.error == "Unavailable":
-            return state, None  # nothing was told
-        if seat in ghost.cleared:
-            return state, None
+        if not client.request and ended.reason != "outcome_unknown":
+            return self.put(state, GHOST, ghost._replace(denied=ghost.denied | {client.group})), None
+        if ended.error == "Unavailable" or seat in ghost.cleared:
+            return state, None  # nothing was told, or rightly
         return state, self.rules.of_refusal(client.group, ended, self.applied(state))
 
     def _token(self, state: State, seat: int) -> int:
