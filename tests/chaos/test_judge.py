@@ -284,3 +284,17 @@ def test_what_a_lost_redis_may_have_forgotten_is_left_out_and_nothing_else() -> 
 
     assert judge(*without_forgotten(operations[:6], missing, [(4.0, 5.005)])).good
     assert not judge(*without_forgotten(operations[:6], missing, [(5.1, 6.0)])).good
+
+
+def test_a_create_whose_code_was_never_told_is_judged_although_another_was_left_out() -> None:
+    """Both have no code in the history; only the one in the window is left out."""
+    operations, rows = story()
+    operations[0].outcome, operations[0].returned, operations[0].code = Outcome.UNKNOWN, None, ""
+    operations[0].version = 0
+    other = done(Kind.CREATE, 20, 120.0, mark="m9", code="", outcome=Outcome.REFUSED, status=503)
+
+    found = judge(
+        *without_forgotten([operations[0], other], with_events(rows, lambda events: events[:1]), [(119, 121)])
+    )
+
+    assert found.wrong == []

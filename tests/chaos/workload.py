@@ -222,7 +222,9 @@ class Client:
                 told = await answer.json(content_type=None) if answer.content_type.endswith("json") else {}
                 one.status, one.told = answer.status, answer.headers.get("location", "")
         except _NOT_SENT as error:
-            one.reason = f"not sent: {type(error).__name__}"
+            # The library repeats a DELETE by itself when a kept connection breaks: what is refused may be its repeat.
+            how = "lost" if method == "DELETE" else "not sent"
+            one.reason = f"{how}: {type(error).__name__}"
             return None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             one.reason = type(error).__name__
