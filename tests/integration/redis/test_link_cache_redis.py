@@ -310,12 +310,13 @@ async def restore(client: Redis, link: Link, run_id: str) -> object:
 
 @pytest.mark.rule("R6")
 @pytest.mark.parametrize(
-    ("setting", "value"), [("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru"), ("appendonly", "no")]
+    ("setting", "value"),
+    [("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru"), ("appendonly", "no"), ("maxmemory", "0")],
 )
 def test_a_redis_that_is_not_durable_makes_the_process_unready(
     valkey_fresh: ValkeyEngine, setting: str, value: str
 ) -> None:
-    """R6: appendfsync always, noeviction, and an append-only file at all; the reason names what is needed."""
+    """R6: appendfsync always, noeviction, an append-only file at all, a limit; the reason names what is needed."""
 
     async def main() -> None:
         async with open_redis(valkey_fresh.url, timeout_s=5) as client:
@@ -326,7 +327,7 @@ def test_a_redis_that_is_not_durable_makes_the_process_unready(
 
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(guard.run(stop))
-                await until(lambda: says(readiness, f"{setting} "))
+                await until(lambda: says(readiness, setting))
                 stop.set()
 
             assert not readiness.ready

@@ -11,6 +11,7 @@ from chassis.errors import Unavailable
 from chassis.health import Readiness
 from contracts.link import Link, LinkState
 from link_service.domain.cache_gate import CacheGate
+from link_service.domain.recovery import Offsets
 from link_service.loops.recovery import Recovery
 from link_service.loops.settling import Settling
 from link_service.ports import Restoring
@@ -22,6 +23,18 @@ from tests.fakes.link_service_ports import FakeLinkTable
 from tests.fakes.recovery import FakeRecentEvents, FakeRecovery
 
 MINUTE_MS = 60_000
+
+
+class NotingGate(CacheGate):
+    """Remembers for which runs it was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened_for: list[str] = []
+
+    def open(self, run_id: str) -> None:
+        self.opened_for.append(run_id)
+        super().open(run_id)
 
 
 @dataclass
@@ -253,6 +266,57 @@ def test_a_redis_that_restarts_during_recovery_is_restored_from_the_start() -> N
             await until(lambda: is_open(instance))
 
         assert world.redis.redis.run_id == "run-3"
+        assert [world.stored(link) for link in events] == events
+
+    play(scenario)
+
+
+@pytest.mark.rule("R8")
+def test_a_redis_that_restarts_at_the_very_end_is_not_taken_for_restored() -> None:
+    """R8: everything was put back, and lost again before that was said: it is said of the run that it was put into."""
+
+    async def scenario(world: RecoveryWorld) -> None:
+        lost = world.event(make_link("lost"))
+        gate = NotingGate()
+        instance = Instance("a", world.redis, world.log, gate=gate)
+        restarts = iter(["run-2"])
+
+        async def complete(run_id: str, *, unsettled: Offsets) -> bool:
+            if (following := next(restarts, None)) is not None:
+                world.redis.come_back(following)
+            return await FakeRecovery.complete(world.redis, run_id, unsettled=unsettled)
+
+        world.redis.complete = complete  # type: ignore[method-assign]  # a server that dies at the end
+        async with running(instance):
+            await until(lambda: is_open(instance))
+
+        assert gate.opened_for == ["run-2"]
+        assert world.stored(lost) == lost
+
+    play(scenario)
+
+
+@pytest.mark.rule("R8")
+def test_a_restorer_that_is_stopped_in_the_middle_says_nothing_of_redis() -> None:
+    """R8: what was put back by half is not taken for the whole by its successor."""
+
+    async def scenario(world: RecoveryWorld) -> None:
+        events = [world.event(make_link(f"link-{number}")) for number in range(8)]
+        instance, stop = world.instance(), asyncio.Event()
+
+        async def restore(links: Sequence[Link], run_id: str) -> int | None:
+            stop.set()
+            return await FakeRecovery.restore(world.redis, links, run_id)
+
+        world.redis.restore = restore  # type: ignore[method-assign]  # SIGTERM in the middle
+        await instance.recovery.run(stop)
+        del world.redis.restore
+        assert not (await world.redis.standing()).restored
+        assert instance.gate.run_id is None
+
+        successor = world.instance("b")
+        async with running(successor):
+            await until(lambda: is_open(successor))
         assert [world.stored(link) for link in events] == events
 
     play(scenario)
