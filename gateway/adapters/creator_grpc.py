@@ -1,8 +1,9 @@
 """New links, from link_service: creates that wait at the same time travel as one call, and know nothing of each other.
 
-A call between processes costs half a millisecond of CPU in the two, whatever it carries. So creates of one turn of the
-loop share one, and while two calls are under way the next ones collect. Each keeps its own deadline, its own trace and
-its own outcome; who gives up takes nobody along. None is sent twice [R1].
+A call between processes costs a millisecond of CPU in the two and their Redis, whatever it carries. So creates of one
+turn of the loop share one, and while a call is under way the next ones collect; a second call begins when there is a
+crowd, or when the first one takes long. Each keeps its own deadline, its own trace and its own outcome; who gives up
+takes nobody along. None is sent twice [R1].
 
 A chosen code and an idempotency key mean several steps, some at the database. Such a create goes by itself: in a batch
 the others would wait for it.
@@ -10,10 +11,10 @@ the others would wait for it.
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
@@ -32,7 +33,12 @@ if TYPE_CHECKING:  # these classes exist for type checkers only
 TIMEOUT_S = 2.0
 _BATCH_MAX = 100
 _BATCH_BYTES_MAX = 512 << 10  # half of what a server takes; one create is at most 64 KiB
-_CALLS_MAX = 2  # under way; with one, nobody would be on the way while an answer is
+_CALLS_MAX = 2  # under way
+_CROWD = 32  # that does not wait for the call under way: two calls of this size cost little more than one of twice
+_GATHER_S = 0.002  # behind an answer to several: clients that were answered together come again together
+_SEVERAL = 4
+_GRAIN_S = 0.0005  # what is not worth a timer
+_PATIENCE_S = 0.02  # with a call under way, several times what one takes; a process that hangs must not hold up others
 _WAITING_MAX = 2048  # a third of a second of creates at full speed; who would wait longer had better come again
 _SPAN = "shortener.link.v1.LinkService/CreateLink"  # in a trace a create looks the same, however it travelled
 _ATTRIBUTES = {"rpc.system.name": "grpc", "rpc.method": _SPAN, "peer.service": "link_service"}
@@ -65,7 +71,11 @@ class GrpcLinkCreator:
         self._unanswered: deque[_Create] = deque()  # sent or not, by deadline: all have the same time, from the start
         self._timer: asyncio.TimerHandle | None = None
         self._calls = 0
+        self._called_at = 0.0  # when the last call began
         self._flush_is_due = False
+        self._later: asyncio.TimerHandle | None = None
+        self._answered = 0  # creates of the last call that was answered
+        self._answered_at = -1.0
 
     async def create(self, request: pb.CreateLinkRequest) -> link_pb2.Link:
         """The link as stored.
@@ -103,16 +113,39 @@ class GrpcLinkCreator:
 
     def _flush_soon(self) -> None:
         """Behind everything that is ready to run in this turn of the loop, which may be further creates."""
-        if self._waiting and self._calls < _CALLS_MAX and not self._flush_is_due:
+        if self._flush_is_due or not self._waiting:
+            return
+        wait_s = self._wait_s()
+        if wait_s == 0:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
+        elif self._calls < _CALLS_MAX and self._later is None:
+            self._later = self._loop.call_later(wait_s, self._flush_later)
+
+    def _wait_s(self) -> float:
+        """How long those who wait have still to wait, for others to come or for a call under way; 0: no longer."""
+        waiting = len(self._waiting)
+        if self._calls == 0:
+            until = self._answered_at + _GATHER_S if self._answered >= max(_SEVERAL, waiting + 1) else 0.0
+        elif self._calls < _CALLS_MAX:
+            until = self._called_at + _PATIENCE_S if waiting < _CROWD else 0.0
+        else:
+            until = math.inf
+        left_s = until - self._clock.monotonic()
+        return left_s if left_s > _GRAIN_S else 0.0
+
+    def _flush_later(self) -> None:
+        self._later = None
+        self._flush_soon()
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        while self._waiting and self._calls < _CALLS_MAX:
+        while self._waiting and self._wait_s() == 0:
             if batch := self._take():
                 self._calls += 1
+                self._called_at = self._clock.monotonic()
                 self._tasks.create_task(self._call(batch), name="create links")
+        self._flush_soon()
 
     def _take(self) -> list[_Create]:
         """The oldest creates that somebody still waits for, as many as a call carries."""
@@ -146,6 +179,7 @@ class GrpcLinkCreator:
             failure = Internal("internal", "Something went wrong on our side.")
         finally:
             self._calls -= 1
+            self._answered, self._answered_at = len(batch), self._clock.monotonic()
             for place, create in enumerate(batch):
                 _answer(create, results[place] if place < len(results) else None, failure)
             while self._unanswered and self._unanswered[0].answer.done():
@@ -165,7 +199,7 @@ class GrpcLinkCreator:
 
 
 def _item(create: _Create, now: float) -> pb.BatchedCreateLink:
-    left_ms = max(1, ceil((create.deadline - now) * 1000))
+    left_ms = max(1, math.ceil((create.deadline - now) * 1000))
     left = Duration(seconds=left_ms // 1000, nanos=left_ms % 1000 * 1_000_000)
     return pb.BatchedCreateLink(request=create.request, traceparent=create.traceparent, time_left=left)
 

@@ -11,7 +11,7 @@ from chassis.clock import SystemClock
 from chassis.errors import Unavailable
 from chassis.health import Readiness
 from chassis.redis import Redis, open_redis
-from contracts.cache import decode_outbox_entry, lease_key, reply_of, url_key
+from contracts.cache import LIBRARY, decode_outbox_entry, lease_key, reply_of, url_key
 from contracts.link import Link
 from contracts.restoring import restore_call
 from link_service.adapters.function_library_redis import FunctionLibrary
@@ -217,6 +217,29 @@ def test_a_redis_without_the_library_gets_it_with_the_first_call(valkey_fresh: V
             many = [new_link() for _ in range(3)]
             verdicts = await cache.mutate_all([mutation_of(link, generated=True) for link in many])
             assert verdicts == [Done(link) for link in many]
+
+    asyncio.run(main())
+
+
+@pytest.mark.rule("R1")
+def test_an_answer_that_nobody_expects_is_that_mutations_unknown_outcome(valkey_fresh: ValkeyEngine) -> None:
+    """In a pipeline, a word that is no verdict and an error in the library end one mutation, not its neighbours."""
+
+    async def main() -> None:
+        async with cache_on(valkey_fresh) as (cache, client):
+            body = f"""#!lua name={LIBRARY}
+                redis.register_function('{LIBRARY}_mutate', function(keys)
+                    if string.find(keys[1], 'word') then return {{'NONSENSE'}} end
+                    if string.find(keys[1], 'error') then return redis.error_reply('ERR broken') end
+                    return {{'APPLIED'}} end)"""
+            await client.function_load(body, replace=True)
+            links = [new_link(code) for code in ("fine-1", "word-1", "fine-2", "error-1", "fine-3")]
+
+            verdicts = await cache.mutate_all([mutation_of(link, generated=True) for link in links])
+
+            assert [verdicts[place] for place in (0, 2, 4)] == [Done(links[place]) for place in (0, 2, 4)]
+            odd = [verdicts[1], verdicts[3]]
+            assert [item.reason for item in odd if isinstance(item, Unavailable)] == ["outcome_unknown"] * 2
 
     asyncio.run(main())
 

@@ -109,8 +109,12 @@ def code_of(result: Result) -> str:
 
 
 async def called(it: Creating, times: int) -> None:
-    while len(it.peer.calls) < times:
+    for _ in range(100):
+        if len(it.peer.calls) >= times:
+            return
         await asyncio.sleep(0)
+    while len(it.peer.calls) < times:  # the second of two small ones: when the first takes long
+        await asyncio.sleep(0.001)
 
 
 def test_creates_of_one_moment_share_a_call_and_each_gets_its_own() -> None:
@@ -128,15 +132,81 @@ def test_creates_of_one_moment_share_a_call_and_each_gets_its_own() -> None:
     play(scenario)
 
 
-def test_while_two_calls_are_under_way_the_next_collect() -> None:
-    """At most two calls, at most a hundred creates each, oldest first; nobody is left behind."""
+def test_while_a_call_is_under_way_the_next_collect() -> None:
+    """They go together as soon as it is answered; not before, unless it takes long."""
 
     async def scenario(it: Creating) -> None:
         it.peer.gate = asyncio.Event()
         asked = it.ask("a")
         await called(it, 1)
-        asked += it.ask("b", "c")
+        for long_url in "bcd":
+            asked += it.ask(long_url)
+            await asyncio.sleep(0.005)
+        assert it.peer.calls == [["a"]]
+        it.peer.gate.set()
+
+        assert [code_of(await task) for task in asked] == ["a", "b", "c", "d"]
+        assert it.peer.calls == [["a"], ["b", "c", "d"]]
+
+    play(scenario)
+
+
+def test_clients_that_were_answered_together_are_waited_for_together() -> None:
+    """Behind an answer to several the first to come again waits for the others, at most 2 ms; behind an answer to one,
+    or later, nobody waits."""
+
+    async def scenario(it: Creating) -> None:
+        loop = asyncio.get_running_loop()
+        for task in it.ask(*"abcde"):
+            await task
+        asked = it.ask("f")
+        await asyncio.sleep(0.0005)
+        asked += it.ask(*"ghij")
+        assert [code_of(await task) for task in asked] == list("fghij")
+        assert loop.time() == pytest.approx(0.0005)
+
+        asked = it.ask("k")
+        assert code_of(await asked[0]) == "k"
+        assert loop.time() == pytest.approx(0.0025, abs=0.0006)
+        (alone,) = it.ask("l")
+        assert code_of(await alone) == "l"
+        assert loop.time() == pytest.approx(0.0025, abs=0.0006)
+        assert it.peer.calls == [list("abcde"), list("fghij"), ["k"], ["l"]]
+
+    play(scenario)
+
+
+def test_a_call_that_hangs_holds_up_nobody_for_long() -> None:
+    """20 ms later the others go in a call of their own, which is answered while the first still hangs."""
+
+    async def scenario(it: Creating) -> None:
+        loop = asyncio.get_running_loop()
+        it.peer.gate = asyncio.Event()
+        (first,) = it.ask("a")
+        await called(it, 1)
+        gate, it.peer.gate = it.peer.gate, None
+        others = it.ask("b", "c")
+
+        assert [code_of(await task) for task in others] == ["b", "c"]
+        assert loop.time() == pytest.approx(0.02)
+        assert not first.done()
+        gate.set()
+        assert code_of(await first) == "a"
+
+    play(scenario)
+
+
+def test_while_two_calls_are_under_way_a_crowd_collects() -> None:
+    """A crowd does not wait for one call; but at most two are under way, of at most a hundred creates each, oldest
+    first; nobody is left behind."""
+
+    async def scenario(it: Creating) -> None:
+        it.peer.gate = asyncio.Event()
+        asked = it.ask("a")
+        await called(it, 1)
+        asked += it.ask(*(f"m{number}" for number in range(32)))
         await called(it, 2)
+        assert asyncio.get_running_loop().time() == 0
         asked += it.ask(*(f"n{number}" for number in range(150)))
         await asyncio.sleep(1)
         assert len(it.peer.calls) == 2
@@ -144,8 +214,8 @@ def test_while_two_calls_are_under_way_the_next_collect() -> None:
         it.peer.gate.set()
         codes = [code_of(await task) for task in asked]
 
-        assert codes == ["a", "b", "c", *(f"n{number}" for number in range(150))]
-        assert [len(call) for call in it.peer.calls] == [1, 2, 100, 50]
+        assert codes == ["a", *(f"m{number}" for number in range(32)), *(f"n{number}" for number in range(150))]
+        assert [len(call) for call in it.peer.calls] == [1, 32, 100, 50]
         assert it.peer.most_under_way == 2
 
     play(scenario)
