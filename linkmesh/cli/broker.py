@@ -1,5 +1,6 @@
 """Which Kafka the commands speak to, and what a person is told when it does not answer."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ def find_broker(state: Path) -> tuple[str, list[int]]:
     """
     from linkmesh.local.control import ask
 
+    quieten()
     if named := os.environ.get(_VARIABLE):
         return named, []
     about = ask(running_state(state), "status")
@@ -25,6 +27,11 @@ def find_broker(state: Path) -> tuple[str, list[int]]:
     assert isinstance(addresses, dict), "see LocalSystem.about"
     assert isinstance(ports, dict), "see LocalSystem.about"
     return str(addresses["kafka"]), list(ports.values())
+
+
+def quieten() -> None:
+    """Keep the Kafka library from writing lines of its own between ours: what went wrong is told once, by us."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 @contextmanager

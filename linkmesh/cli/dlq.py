@@ -163,7 +163,10 @@ def resume(
 
 def _selection(ids: list[str] | None, group: str, reason: str, code: str, since: str, until: str) -> "Selection":
     from chassis.kafka.letters import Selection
+    from contracts.topics import GROUPS
 
+    if group and group not in GROUPS:
+        fail(f"there is no group {group}", f"one of: {', '.join(GROUPS)}", NOT_FOUND)
     try:
         since_ms, until_ms = text.moment_ms(since, now_ms=_now_ms()), text.moment_ms(until, now_ms=_now_ms())
     except ValueError as error:

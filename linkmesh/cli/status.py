@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from linkmesh.cli.broker import quieten
 from linkmesh.cli.terminal import NOT_FOUND, STATE_FOLDER, Json, State, fail, running_state, say, show, table
 
 _READ_BYTES_MAX = 4 << 20
@@ -16,6 +17,7 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
     from linkmesh.local.dead_letters import counted_now
     from linkmesh.local.lag import worst_now
 
+    quieten()
     about = ask(running_state(state), "status")
     members = about["members"]
     assert isinstance(members, list), "see control.py"
@@ -38,7 +40,7 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
                 "",
                 _lag_table(lag),
                 _dead_letters(letters),
-                f"{'ready' if about['ready'] else 'not ready yet'}, {total} MB in all",
+                f"{_readiness(about['ready'], members)}, {total} MB in all",
             )
         )
 
@@ -74,6 +76,14 @@ def _lag_table(lag: list[dict[str, object]] | None) -> str:
     rows = [("group", "worst lag", "records", "")]
     rows += [(str(row["group"]), f"{row['seconds']} s", str(row["records"]), str(row["level"])) for row in lag]
     return table(rows) + "\n"
+
+
+def _readiness(started: object, members: list[dict[str, object]]) -> str:
+    """Return in a word whether all is well, and otherwise who is not."""
+    if not started:
+        return "not ready yet"
+    behind = [str(member["name"]) for member in members if member["state"] != "running"]
+    return f"not ready: {', '.join(behind)}" if behind else "ready"
 
 
 def _dead_letters(letters: list[dict[str, object]] | None) -> str:
