@@ -8,6 +8,7 @@ _INTENTS = "link_service/adapters/intents_redis.py"
 _ORDER = "tests/unit/link_service/test_lease_order.py"
 _IDEMPOTENCY = "tests/unit/link_service/test_idempotency.py"
 _UPDATES = "tests/unit/link_service/test_updating.py"
+_OUTCOMES = "tests/unit/link_service/test_outcomes.py"
 _STORES = "tests/contract/test_link_service_stores.py"
 
 
@@ -116,5 +117,38 @@ MUTANTS = (
         "a change that may have happened is made again under another event",
         Edit(file=_ATTEMPTS, old="_REFUSALS = (Aborted,", new="_REFUSALS = (Unavailable, Aborted,"),
         f"{_IDEMPOTENCY}::test_a_time_out_keeps_the_key",
+    ),
+    broken(
+        "no-second-look-for-an-event",
+        "I2",
+        "an event that was applied at the last moment is applied again under another id",
+        Edit(
+            file=_ATTEMPTS,
+            old="return await self._cache.seen(attempt.key, attempt.event_id) or Late()",
+            new="return Late()",
+        ),
+        f"{_OUTCOMES}::test_an_event_that_is_applied_between_the_look_and_its_end_is_found",
+    ),
+    broken(
+        "an-event-that-is-over-is-refused",
+        "I2",
+        "a request is refused though a repeat of it has been carried out by another event",
+        Edit(
+            file=_ATTEMPTS,
+            old="return await self._cache.seen(attempt.key, attempt.event_id) or Late()",
+            new="return earlier",
+        ),
+        f"{_OUTCOMES}::test_an_event_whose_time_is_over_is_told_as_such_and_not_as_refused",
+    ),
+    broken(
+        "item-begun-after-its-time",
+        "R1",
+        "a create that its caller has given up, and told as not done, is done",
+        Edit(
+            file="link_service/handlers/batching.py",
+            old="            if _is_over(item):\n",
+            new="            if False:\n",
+        ),
+        "tests/unit/link_service/test_batching.py::test_an_item_whose_time_is_over_is_not_begun",
     ),
 )

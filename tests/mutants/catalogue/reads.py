@@ -178,4 +178,16 @@ MUTANTS = (
         ),
         f"{_REAL}::test_a_fit_redis_makes_the_process_ready_with_the_library_loaded_once",
     ),
+    broken(
+        "old-requests-warm-the-cache",
+        "C6",
+        "after an outage what nobody waits for any more takes the room of what is asked for",
+        Edit(
+            file="link_service/domain/read_requests.py",
+            old="return now - datetime.fromtimestamp(requested_ms / 1000, UTC) > _WORTH",
+            new="return False",
+        ),
+        "tests/unit/link_service/test_read_requests.py::"
+        "test_a_request_older_than_a_minute_is_dropped_whatever_this_clock_says",
+    ),
 )
