@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ _QUEUE_SPANS_MAX = 4096  # about 4 MB; more are dropped
 _EXPORT_TIMEOUT_S = 2
 _FLUSH_TIMEOUT_S = 3.0  # at the end; grace and this together stay below Kubernetes' 30 s
 _tracer = trace.get_tracer("linkmesh")
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _KEPT = create_key("linkmesh-kept")
 
 
@@ -192,6 +195,11 @@ def current_trace_id() -> str:
 def trace_id_of(traceparent: str | None) -> str:
     """The trace's id of a traceparent, 32 hex digits; empty without one."""
     return traceparent[3:35] if traceparent else ""
+
+
+def is_traceparent(value: str) -> bool:
+    """Whether it names a span, at a fifth of what parsing it costs."""
+    return _TRACEPARENT.fullmatch(value) is not None and value[3:35] != _NO_TRACE and value[36:52] != _NO_SPAN
 
 
 def parse_traceparent(value: str) -> SpanContext | None:

@@ -172,12 +172,13 @@ class OutboxEntry:
 
 def encode_outbox_entry(event: LinkEvent, traceparent: str | None, link: LinkMessage | None = None) -> bytes:
     """The entry of an event in outbox:{bb}, under the field `e`. `link`: its link's message, if it is there already."""
+    header = event_header(event)
     return OutboxMessage(
         event_type=event_type_name(event.type),
-        event=encode_event(event, link),
+        event=encode_event(event, link, header),
         link_key=event.link.key,
         traceparent=traceparent or "",
-        header=event_header(event),
+        header=header,
     ).SerializeToString(deterministic=True)
 
 

@@ -8,6 +8,7 @@ walking. It hides volume; it is no access control.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -16,6 +17,7 @@ SPACE = 62**GENERATED_LENGTH
 ID_BLOCK = 1 << 20
 NEVER_ISSUED_MARGIN = 1 << 30  # L5: ids so far beyond the known mark cannot have been leased since it was read
 
+_PAIRS = [left + right for left in ALPHABET for right in ALPHABET]
 _DIGIT_OF = {character: value for value, character in enumerate(ALPHABET)}
 _GENERATED = re.compile(r"[0-9A-Za-z]{7}")
 _CUSTOM = re.compile(r"[A-Za-z0-9_-]{3,64}")
@@ -66,7 +68,8 @@ class CodePermutation:
         return value
 
     def _round(self, index: int, half: int) -> int:
-        digest = blake2b(half.to_bytes(8, "big"), digest_size=8, key=self.key, salt=index.to_bytes(1, "big"))
+        digest = _keyed(self.key)[index].copy()  # half of what keying it anew costs
+        digest.update(half.to_bytes(8, "big"))
         return int.from_bytes(digest.digest(), "big")
 
     def _forward(self, value: int) -> int:
@@ -88,13 +91,18 @@ class CodePermutation:
         return left * _B + right
 
 
+@lru_cache(maxsize=4)
+def _keyed(key: bytes) -> "tuple[blake2b, ...]":
+    """The hash of each round, with its key and salt and nothing else yet."""
+    return tuple(blake2b(digest_size=8, key=key, salt=index.to_bytes(1, "big")) for index in range(_ROUNDS))
+
+
 def to_base62(value: int) -> str:
     """Seven base62 digits of a value in 0 … 62^7 - 1."""
-    digits = []
-    for _ in range(GENERATED_LENGTH):
-        value, digit = divmod(value, 62)
-        digits.append(ALPHABET[digit])
-    return "".join(reversed(digits))
+    value, last = divmod(value, 3844)  # two digits at a time
+    value, middle = divmod(value, 3844)
+    first, second = divmod(value, 3844)
+    return ALPHABET[first] + _PAIRS[second] + _PAIRS[middle] + _PAIRS[last]
 
 
 def from_base62(code: str) -> int:

@@ -135,10 +135,12 @@ def event_header(event: LinkEvent) -> events_pb.EventHeader:
     )
 
 
-def encode_event(event: LinkEvent, link: link_pb2.Link | None = None) -> bytes:
-    """The bytes of an event, as they travel and are stored. `link`: the message of its link, if it is there already."""
+def encode_event(
+    event: LinkEvent, link: link_pb2.Link | None = None, header: events_pb.EventHeader | None = None
+) -> bytes:
+    """The bytes of an event, as they travel and are stored. `link`, `header`: its messages, if they exist already."""
     link = link_to_message(event.link) if link is None else link
-    message = _MESSAGES[event.type](header=event_header(event), link=link)
+    message = _MESSAGES[event.type](header=header or event_header(event), link=link)
     if not isinstance(message, events_pb.LinkCreated):
         message.changes.extend(
             events_pb.FieldChange(field=change.field, old_value=change.old_value, new_value=change.new_value)

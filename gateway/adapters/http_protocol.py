@@ -97,9 +97,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
-        self._count(len(name) + len(value) + _LINE_BYTES)
-        super().on_header(name, value)
+        """A header, or a trailer. The parent's own method again, since a call costs as much as all of it."""
+        self._header_bytes += len(name) + len(value) + _LINE_BYTES
+        if self._header_bytes > HEADER_BYTES_MAX:
+            self._count(0)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The request can be answered."""

@@ -101,7 +101,12 @@ def check(wish: Wish, *, now: datetime, policy: DestinationPolicy) -> Terms | Vi
     url = [Violation("long_url", long_url.sentence)] if isinstance(long_url, Refused) else []
     problem = custom_code_problem(wish.custom_code) if wish.custom_code else None
     code = [Violation("custom_code", problem)] if problem else []
-    items = (*url, *code, *time_violations(wish, now), *text_violations(replace(wish, tags=tags)))
+    items = (
+        *url,
+        *code,
+        *time_violations(wish, now),
+        *text_violations(wish if tags == wish.tags else replace(wish, tags=tags)),
+    )
     if items or isinstance(long_url, Refused):
         reason = Reason.INVALID_LONG_URL if url else Reason.INVALID_CUSTOM_CODE if code else Reason.INVALID_FIELD
         return Violations(reason, items)

@@ -18,7 +18,7 @@ from chassis.auth import principal_of
 from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
 from chassis.item_problems import problem_of
-from chassis.telemetry import begin_span, parse_traceparent, span, traceparent_of
+from chassis.telemetry import begin_span, is_traceparent, span, traceparent_of
 from contracts.link import Link, UserId
 from contracts.link_codec import link_to_message
 from contracts.scopes import LINKS_WRITE
@@ -97,7 +97,7 @@ class BatchCreation:
             terms = links.check(wish_of(item.request), now=self._clock.now(), policy=self._policy)
             if isinstance(terms, Violations):
                 return told(terms)
-            traceparent = item.traceparent if item.traceparent and parse_traceparent(item.traceparent) else None
+            traceparent = item.traceparent if is_traceparent(item.traceparent) else None
             current = begin_span(_SPAN, SpanKind.SERVER, parent=traceparent, attributes=_ATTRIBUTES)
             wanted = Wanted(
                 terms, UserId(principal.user_id), traceparent if current is None else traceparent_of(current)

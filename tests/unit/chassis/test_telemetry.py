@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from chassis import telemetry
 from chassis.config import ProcessConfig
-from chassis.telemetry import is_sampled, parse_traceparent
+from chassis.telemetry import is_sampled, is_traceparent, parse_traceparent
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -37,6 +37,7 @@ def test_a_traceparent_is_read_as_the_w3c_says(value: str, sampled: bool | None)
 
     assert (context is not None) == (sampled is not None)
     assert is_sampled(value) == bool(sampled)
+    assert is_traceparent(value) == (sampled is not None)
     if context is not None:
         assert f"{context.trace_id:032x}" == TRACE
 
