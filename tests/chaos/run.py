@@ -59,8 +59,30 @@ class Report:
         )
 
 
-async def run(state: Path, *, seed: int, seconds: float, steps: Iterator[Step], say: Say) -> Report:
-    """Breaks things for so many seconds, then judges. The history is written into `state` if anything was found."""
+class _Length:
+    """How long things are broken: so many seconds; twice as long as that at most, while there are too few faults."""
+
+    def __init__(self, seconds: float, faults_min: int) -> None:
+        self._until = time.monotonic() + seconds
+        self._longest = self._until + seconds
+        self._faults_min = faults_min
+
+    def left_s(self, faults: int) -> float:
+        """What is left, after so many faults."""
+        return (self._until if faults >= self._faults_min else self._longest) - time.monotonic()
+
+    def is_over(self, faults: int) -> bool:
+        """Whether nothing is left."""
+        return self.left_s(faults) <= 0
+
+
+async def run(
+    state: Path, *, seed: int, seconds: float, steps: Iterator[Step], say: Say, faults_min: int = 0
+) -> Report:
+    """Breaks things for so many seconds (up to twice as long while there are fewer than `faults_min`), then judges.
+
+    The history is written into `state` if anything was found.
+    """
     report = Report(seed)
     history = History()
     async with receiving() as receiver, deployed(state) as deployment:
@@ -78,7 +100,7 @@ async def run(state: Path, *, seed: int, seconds: float, steps: Iterator[Step], 
                 await asyncio.sleep(_WARM_UP_S)
                 report.groups = await consumed_groups(deployment)
                 say(f"groups: {', '.join(sorted(report.groups))}")
-                await _break(deployment, load, report, steps, until=time.monotonic() + seconds, say=say)
+                await _break(deployment, load, report, steps, _Length(seconds, faults_min), say=say)
             watching.set()
         report.problems += await _rest(deployment, Lags(deployment, report.machine, report.groups))
         rows = await evidence.read_rows(deployment.dynamodb, USERS)
@@ -100,14 +122,14 @@ async def run(state: Path, *, seed: int, seconds: float, steps: Iterator[Step], 
 
 
 async def _break(
-    deployment: Deployment, load: Load, report: Report, steps: Iterator[Step], *, until: float, say: Say
+    deployment: Deployment, load: Load, report: Report, steps: Iterator[Step], length: "_Length", *, say: Say
 ) -> None:
     breaker = Breaker(deployment, load, report.book)
     lags = Lags(deployment, report.machine, report.groups)
     for step in steps:
-        if time.monotonic() + step.hold_s > until:
-            if time.monotonic() > until:
-                return
+        if length.is_over(len(report.book.faults)):
+            return
+        if step.hold_s > length.left_s(len(report.book.faults)):
             await asyncio.sleep(0.1)
             continue
         began = time.monotonic()

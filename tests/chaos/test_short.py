@@ -30,7 +30,9 @@ def test_nothing_is_lost_wrong_or_stale_whatever_dies(tmp_path: Path, capsys: py
 
     seed = random.randrange(1_000_000)
     say(f"\nseed {seed}")
-    report = asyncio.run(run(tmp_path, seed=seed, seconds=SECONDS, steps=short_schedule(seed), say=say))
+    report = asyncio.run(
+        run(tmp_path, seed=seed, seconds=SECONDS, steps=short_schedule(seed), say=say, faults_min=FAULTS_MIN)
+    )
     lines = told(report)
     say("\n".join(lines[-3:]))
 
