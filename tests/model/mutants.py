@@ -244,6 +244,7 @@ MUTANTS = (
     _stores("absent needs no lease", "old writer", "P1", cache=AbsentNeedsNoLease),
     _stores("change keeps the old expiry", "old writer", "R5", redis=KeepsExpiry),
     _stores("no not_after", "needless", "P6", cache=NeverLate),
+    _stores("no not_after, a day later", "next day", "P2", cache=NeverLate),
     _stores("results not kept", "generated again", "P6", cache=ForgetsResults),
     _stores("intent given up by any carrier", "given up", "P6", intents=GivenUpByAny),
     _stores("an event for each repeat", "generated again", "P6", intents=AlwaysNewIntent),

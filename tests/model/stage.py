@@ -82,7 +82,7 @@ class Stage:
     def sent(self, state: State, messages: tuple[Message, ...]) -> State:
         """The state in which these messages have arrived."""
         log, minutes = self.get(state, LOG), self.get(state, REDIS).minutes
-        arrived = tuple((_event_of(message), minutes) for message in messages)
+        arrived = tuple((event_in(message), minutes) for message in messages)
         return self.put(state, LOG, log._replace(waiting=log.waiting + arrived))
 
     def applied(self, state: State) -> Applied:
@@ -113,7 +113,8 @@ def moved(state: State, place: int, number: int) -> State:
 _decoded: dict[Message, LinkEvent] = {}
 
 
-def _event_of(message: Message) -> LinkEvent:
+def event_in(message: Message) -> LinkEvent:
+    """The event of a message on its way to the topic."""
     if message not in _decoded:
         headers = dict(message.headers)
         _decoded[message] = decode_event(headers["ce_type"].decode(), message.value)

@@ -58,7 +58,7 @@ def again(does: str, *, times: int = 2, request: str = "again", if_version: int 
 _NEEDLESS = again("update", request="before")  # the title is that already
 
 _TOO_EARLY = (*again("update", if_version=2), UPDATE)
-_MINUTE = Left(minutes=1)
+_MINUTE, _NEXT_DAY = Left(minutes=1), Left(days=1, late=1)
 
 SMALL = (
     Suite(name="absent", begin=STORED, clients=(UPDATE, DELETE, READ)),
@@ -80,7 +80,7 @@ SMALL = (
     ),
     Suite(name="needless", begin=TITLED, clients=(*_NEEDLESS, UPDATE), left=_MINUTE, kafka=False),
     Suite(name="given up", begin=UNMARKED, clients=(*again("update", times=3, if_version=2), UPDATE), kafka=False),
-    Suite(name="next day", begin=UNMARKED, clients=(*again("update"), DELETE), left=Left(days=1, late=1), kafka=False),
+    Suite(name="next day", clients=(*again("create"), DELETE), left=_NEXT_DAY),
     Suite(name="restored", begin=DELETED, clients=(_RESTORE, UPDATE, READ)),
     Suite(name="forgotten", begin=FORGOTTEN, clients=(CUSTOM, CUSTOM_EVE), lossy=True),
     Suite(name="clash", begin=CLASHING, clients=(UPDATE,), lossy=True),
@@ -93,10 +93,10 @@ LARGE = (
     Suite(name="two late calls", begin=CACHED, clients=(UPDATE, DELETE), left=Left(late=2)),
     Suite(name="generated, late call", clients=(CREATE, UPDATE, DELETE), left=Left(late=1)),
     Suite(name="custom, late call", clients=(CUSTOM, CUSTOM_EVE), left=Left(late=1)),
-    Suite(name="custom, a minute", clients=(*again("custom"), CUSTOM_EVE), left=_MINUTE, kafka=False),
+    Suite(name="custom, again and another", clients=(*again("custom"), CUSTOM_EVE), kafka=False),
     Suite(name="deleted again, late call", begin=STORED, clients=again("delete"), left=Left(late=1, minutes=1)),
     Suite(name="stale, third party", begin=CACHED, clients=(*again("update", if_version=1), UPDATE), left=_MINUTE),
-    Suite(name="next day, pipeline", begin=CACHED, clients=(*again("update"), DELETE), left=Left(days=1, late=1)),
+    Suite(name="next day, a change", begin=UNMARKED, clients=(*again("update"), DELETE), left=_NEXT_DAY, kafka=False),
     Suite(name="restored, late call", begin=DELETED, clients=(_RESTORE, UPDATE, READ), left=Left(late=1)),
     Suite(name="forgotten, late call", begin=FORGOTTEN, clients=(CUSTOM, CUSTOM_EVE), left=Left(late=1), lossy=True),
 )

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from chassis.kafka.record import Message
 from contracts.cache import Mutation
 from contracts.link import Link, LinkEvent
 from contracts.link_rows import Reservation
@@ -12,7 +13,7 @@ from tests.model.automaton import Call, Ended
 from tests.model.events import IDS_EACH, number_of
 from tests.model.properties import event_of
 from tests.model.search import Result
-from tests.model.stage import Move
+from tests.model.stage import Move, event_in
 from tests.model.world import World
 from writer.ports import StoredEvent
 
@@ -38,15 +39,10 @@ def _step(move: Move, names: list[str]) -> str:
 
 def _text(value: Any, names: list[str]) -> str:
     """A value in a few words; an event goes by the name of whose it is."""
+    link = _link_in(value)
+    if link is not None:
+        return f"v{link.version} {link.state.value} by {_event(link.event_id, names)}"
     match value:
-        case Link():
-            return f"v{value.version} {value.state.value} by {_event(value.event_id, names)}"
-        case LinkEvent():
-            return _text(value.link, names)
-        case StoredEvent():
-            return _text(value.event, names)
-        case QueuedEntry():
-            return _text(event_of(value), names)
         case Mutation():
             return f"{_text(value.event, names)} on v{value.base_version}"
         case Reservation():
@@ -57,16 +53,35 @@ def _text(value: Any, names: list[str]) -> str:
             return value.reason or _text(value.value, names)
         case datetime():
             return f"{value:%H:%M:%S}"
+        case bytes():
+            return value.decode("ascii", "replace")
         case tuple():
             return f"[{', '.join(_text(item, names) for item in value)}]"
-    parts = getattr(value, "__match_args__", ())
-    if parts and not isinstance(value, str):
-        return f"{type(value).__name__}({', '.join(_text(getattr(value, part), names) for part in parts)})"
-    return value if isinstance(value, str) and not value.startswith("00000000-") else _other(value, names)
+    return _other(value, names)
+
+
+def _link_in(value: Any) -> Link | None:
+    match value:
+        case Link():
+            return value
+        case LinkEvent():
+            return value.link
+        case StoredEvent():
+            return value.event.link
+        case QueuedEntry():
+            return event_of(value).link
+        case Message():
+            return event_in(value).link
+    return None
 
 
 def _other(value: Any, names: list[str]) -> str:
-    return _event(value, names) if isinstance(value, str) else str(value)[:60]
+    parts = getattr(value, "__match_args__", ())
+    if isinstance(value, str):
+        return _event(value, names) if value.startswith("00000000-") else value
+    if parts:
+        return f"{type(value).__name__}({', '.join(_text(getattr(value, part), names) for part in parts)})"
+    return str(value)[:60]
 
 
 def _event(event_id: str, names: list[str]) -> str:
