@@ -12,7 +12,7 @@ from typing import Self
 from chassis.clock import Clock
 
 _TICKS = 5  # that must pass in order; each is a fifth of the time
-_EXCUSES_MAX = 8  # ticks that came late and do not count; so a loop that is always late still ends
+_EXCUSES_MAX = 4  # ticks that came late and do not count; so a loop that is always late still ends
 _EARLY_S = 0.002  # the grain of loops' timers
 
 
@@ -20,7 +20,7 @@ class Patience:
     """An async context manager: TimeoutError when timeout_s have passed *in which the loop turned*.
 
     The time is cut into ticks. One that comes late by more than half of itself was a standstill of ours: it is not
-    counted, and the loop gets to read what has arrived meanwhile. At most 2.6 times timeout_s, and the standstills.
+    counted, and the loop gets to read what has arrived meanwhile. At most 1.8 times timeout_s, and the standstills.
     """
 
     def __init__(self, timeout_s: float, clock: Clock) -> None:

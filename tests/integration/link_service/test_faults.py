@@ -54,7 +54,7 @@ def test_without_redis_codes_resolve_from_the_table_within_their_deadline(
                 engines.valkey.resume()
 
         await until(works(caller.create))
-        await until(works(lambda: caller.create("healed-1")))
+        await until(works(lambda: caller.create(f"healed-{how}")))
         assert not (await caller.resolve("stored-1", timeout_s=2)).unconfirmed
 
     play(scenario)
@@ -80,7 +80,7 @@ def test_without_the_database_generated_creates_go_on(play: Play, engines: Engin
             assert (await caller.resolve(code)).link.short_code == code
             await caller.delete(code)
             with pytest.raises(Unavailable):
-                await caller.create("custom-1")
+                await caller.create(f"custom-{how}")
             assert service.metric('key_verdicts_total{source="stale"}') >= 1
         finally:
             if how == "killed":
@@ -88,7 +88,7 @@ def test_without_the_database_generated_creates_go_on(play: Play, engines: Engin
             else:
                 engines.dynamodb.resume()
 
-        await until(works(lambda: caller.create("custom-1")))
+        await until(works(lambda: caller.create(f"custom-{how}")))
 
     play(scenario)
 
