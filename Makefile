@@ -89,6 +89,10 @@ bench: $(VENV)/.dev engines ## Redirects and creates beside nginx
 bench-pipeline: $(VENV)/.dev engines ## Relay, creates at fixed rates, recovery after kills
 	@$(BIN)/python -m bench.pipeline $(ARGS)
 
+.PHONY: bench-writer
+bench-writer: $(VENV)/.dev engines ## What the writer stores a second, and what an event costs
+	@$(BIN)/python -m bench.writer $(ARGS)
+
 .PHONY: fmt
 fmt: $(VENV)/.dev ## Format and repair what can be repaired
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

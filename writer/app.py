@@ -32,7 +32,9 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
     readiness = Readiness()
     async with contextlib.AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(config.redis, timeout_s=config.redis_timeout_s))
-        dynamodb = await stack.enter_async_context(open_dynamodb(config.dynamodb, timeout_s=config.dynamodb_timeout_s))
+        dynamodb = await stack.enter_async_context(
+            open_dynamodb(config.dynamodb, timeout_s=config.dynamodb_timeout_s, check_parameters=False)
+        )
         table = DynamoDBLinkTable(dynamodb, timeout_s=config.dynamodb_timeout_s)
         marker = RedisPersistedMarker(redis, timeout_s=config.redis_timeout_s)
         subscription = Subscription(
@@ -67,7 +69,9 @@ async def open_replay(*, kafka: str, redis: str, dynamodb: str) -> AsyncIterator
     """A replay of the topic into the tables, see writer/loops.py; joins no group. `dynamodb` empty: AWS."""
     async with contextlib.AsyncExitStack() as stack:
         marks = await stack.enter_async_context(open_redis(redis, timeout_s=_REPLAY_TIMEOUT_S))
-        client = await stack.enter_async_context(open_dynamodb(dynamodb, timeout_s=_REPLAY_TIMEOUT_S))
+        client = await stack.enter_async_context(
+            open_dynamodb(dynamodb, timeout_s=_REPLAY_TIMEOUT_S, check_parameters=False)
+        )
         admin = await stack.enter_async_context(Admin(kafka, client_id="writer-replay", timeout_s=_REPLAY_TIMEOUT_S))
         table = DynamoDBLinkTable(client, timeout_s=_REPLAY_TIMEOUT_S)
         writer = EventWriter(table, RedisPersistedMarker(marks, timeout_s=_REPLAY_TIMEOUT_S))
