@@ -6,6 +6,7 @@ flushes last.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -53,6 +54,7 @@ async def _live(service: str, settings: C, build: Build[C]) -> int:
         logger.info("starting", extra={"service": service})
         try:
             async with build(settings) as components:
+                _spare_what_stays()
                 await serve(components, grace_s=settings.grace_s)
         except ConfigError as exc:
             for problem in exc.problems:
@@ -66,6 +68,14 @@ async def _live(service: str, settings: C, build: Build[C]) -> int:
             return 1
         logger.info("stopped", extra={"service": service})
     return 0
+
+
+def _spare_what_stays() -> None:
+    """Lets the garbage collector look at new objects only, and less often: each of its rounds stops the loop, and what
+    has been loaded until now (some 200 000 objects) stays to the end. Requests leave hardly any cycles behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def serve(components: Sequence[Component], *, grace_s: float) -> None:
