@@ -13,8 +13,8 @@ from tests.integration.link_service.running import Engines, Play, Scenario, gate
 
 @pytest.fixture
 def engines(valkey_fresh: ValkeyEngine, dynamodb_fresh: DynamoDBEngine, kafka: KafkaEngine) -> Engines:
-    """Redis and DynamoDB of this test alone, the session's broker with the product's topics. What other tests made is in
-    its log, and the new Redis is told of it [R8]: use codes that no other test has."""
+    """Redis and DynamoDB of this test alone, the session's broker with the product's topics. What other tests made is
+    in its log, and the new Redis is told of it [R8]: use codes that no other test has."""
     asyncio.run(ensure_topics(kafka.bootstrap))
     return Engines(valkey_fresh, dynamodb_fresh, kafka.bootstrap)
 
