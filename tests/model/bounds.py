@@ -37,4 +37,5 @@ class Suite:
     begin: Begin = Begin()  # noqa: RUF009 (immutable)
     left: Left = Left()  # noqa: RUF009
     lossy: bool = False
+    late_of: str = ""  # only calls of this name are ever late
     kafka: bool = True  # False: it is away, so that nothing leaves the outbox

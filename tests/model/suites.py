@@ -80,7 +80,7 @@ SMALL = (
     ),
     Suite(name="needless", begin=TITLED, clients=(*_NEEDLESS, UPDATE), left=_MINUTE, kafka=False),
     Suite(name="given up", begin=UNMARKED, clients=(*again("update", times=3, if_version=2), UPDATE), kafka=False),
-    Suite(name="next day", clients=(*again("create"), DELETE), left=_NEXT_DAY),
+    Suite(name="next day", clients=(*again("create"), DELETE), left=_NEXT_DAY, late_of="mutate"),
     Suite(name="restored", begin=DELETED, clients=(_RESTORE, UPDATE, READ)),
     Suite(name="forgotten", begin=FORGOTTEN, clients=(CUSTOM, CUSTOM_EVE), lossy=True),
     Suite(name="clash", begin=CLASHING, clients=(UPDATE,), lossy=True),

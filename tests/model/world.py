@@ -55,6 +55,7 @@ class World(Stage):
         super().__init__(clients, stores or Stores(), rules)
         self.cast = cast or Cast()
         self._kafka = suite.kafka
+        self._late_of = suite.late_of
         self._judged: dict[State, Violation | None] = {}
         self._restful: set[State] = set()
         self._relay = self.cast.relaying()
@@ -207,7 +208,7 @@ class World(Stage):
         ):
             last = self.automata.outlast(state[seat], (reply, self.automata.replies.id_of(None)))
             yield self._stand(after, seat, last, call, "held, until it gives up")
-        if self.get(state, LEFT).late:
+        if self.get(state, LEFT).late and self._late_of in ("", call.name):
             yield from self._fail(state, seat, number, token)
 
     def _sleeps(self, node: int) -> bool:
