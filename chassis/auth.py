@@ -16,6 +16,7 @@ from shortener.key.v1 import key_service_pb2 as key_pb
 
 CALLER_HEADER = "linkmesh-caller"
 SECRET_HEADER = "linkmesh-secret"  # noqa: S105 (the name of a header)
+STRANGER = {"caller": "stranger"}  # metadata of the error that a wrong mesh secret is told with
 GATEWAY = "gateway"
 SUPERVISOR = "supervisor"  # makes the first key of a new deployment
 _MAY_STATE_PRINCIPAL = frozenset({GATEWAY, SUPERVISOR})
@@ -92,7 +93,7 @@ async def identify(metadata: dict[str, str], *, mesh_secret: bytes, verify: Veri
     if process is not None:
         presented = metadata.get(SECRET_HEADER, "").encode()
         if not mesh_secret or not hmac.compare_digest(presented, mesh_secret):
-            raise Unauthenticated("unauthenticated", "The mesh secret is wrong.")
+            raise Unauthenticated("unauthenticated", "The mesh secret is wrong.", metadata=STRANGER)
         return Caller(process, None)
     scheme, _, key = metadata.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key and verify is not None:

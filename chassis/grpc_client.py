@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
@@ -10,13 +11,15 @@ from typing import TypeVar
 import grpc
 from opentelemetry.trace import SpanKind
 
-from chassis.auth import CALLER_HEADER, SECRET_HEADER
+from chassis.auth import CALLER_HEADER, SECRET_HEADER, STRANGER
+from chassis.errors import ServiceError, Unavailable
 from chassis.grpc_status import error_of
 from chassis.telemetry import current_traceparent, span
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+logger = logging.getLogger(__name__)
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -72,7 +75,14 @@ class _ClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
             try:
                 return await call
             except grpc.aio.AioRpcError as exc:
-                raise error_of(exc) from exc
+                raise self._told(error_of(exc)) from exc
+
+    def _told(self, error: ServiceError) -> ServiceError:
+        """The error of a call. That the peer takes us for a stranger is our trouble, not our caller's wrong key."""
+        if error.metadata.items() >= STRANGER.items():
+            logger.error("%s does not take our mesh secret: is it the same in all processes?", self._peer)
+            return Unavailable("unavailable", "A process does not know us.", retry_after_s=5)
+        return error
 
 
 def _with_metadata(details: grpc.aio.ClientCallDetails, metadata: grpc.aio.Metadata) -> grpc.aio.ClientCallDetails:

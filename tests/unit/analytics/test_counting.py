@@ -10,6 +10,7 @@ from analytics.domain.book import Book, Write
 from analytics.domain.checkpoints import Checkpoint
 from analytics.domain.clicks import HOUR_MS
 from analytics.domain.rows import Applied, RowImage
+from analytics.domain.stats import merge
 from analytics.handlers.burial import Burial
 from analytics.handlers.counting import ClickCounter
 from analytics.handlers.present import Found, Present
@@ -346,6 +347,40 @@ def test_the_owner_is_asked_wherever_it_is() -> None:
         (ours,) = owner.book.read(KEY, 0, HOURS)
         assert ours.human == 4
         assert await read(owner) == Found([ours], [stored], T0_MS)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("A7")
+def test_a_row_that_leaves_memory_while_it_is_asked_for_is_found_in_the_table() -> None:
+    """The owner is asked first: were it the table, a row that is flushed between the two questions is in neither
+    answer."""
+    moving = some_row(5, 9)
+
+    async def scenario() -> None:
+        owner = Owner()
+        owner.log.owners[0] = "them:2"
+        owner.peers.answers["them:2"] = OwnedRows([moving], T0_MS)
+        plain_peer, plain_table = owner.peers.read, owner.rows.read
+
+        def flushed() -> None:  # right behind the first question, whichever that is
+            owner.rows.rows[moving.id] = moving
+            owner.peers.answers["them:2"] = OwnedRows([], T0_MS)
+
+        async def ask_peer(owner: str, key: LinkKey, partition: int, hours: range) -> OwnedRows | None:
+            answer = await plain_peer(owner, key, partition, hours)
+            flushed()
+            return answer
+
+        async def ask_table(key: LinkKey, hours: range) -> Sequence[RowImage]:
+            rows = await plain_table(key, hours)
+            flushed()
+            return rows
+
+        owner.peers.read, owner.rows.read = ask_peer, ask_table  # type: ignore[method-assign]  # the moment in between
+        found = await owner.present.read(KEY, HOURS)
+
+        assert [row.human for row in merge(found.owned, found.stored)] == [5]
 
     asyncio.run(scenario())
 

@@ -160,12 +160,19 @@ def test_our_own_calls_need_a_deadline() -> None:
     with_server(check)
 
 
-def test_who_may_call_what() -> None:
+def test_who_may_call_what(caplog: pytest.LogCaptureFixture) -> None:
     """The mesh secret opens mesh methods; only the gateway states a principal; others come with a Bearer key."""
 
     async def check(port: int) -> None:
         target = f"127.0.0.1:{port}"
-        assert type(await failure(port, "", secret=b"wrong")) is Unauthenticated
+        caplog.clear()
+        assert type(await failure(port, "", secret=b"wrong")) is Unavailable  # ours to mend: no key is at fault
+        assert "does not take our mesh secret" in caplog.text
+        async with grpc.aio.insecure_channel(target) as stranger:
+            metadata = (("linkmesh-caller", "gateway"), ("linkmesh-secret", "wrong"))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await rpc.KeyServiceStub(stranger).VerifyKey(pb.VerifyKeyRequest(), metadata=metadata)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         stated = pb.CreateKeyRequest(principal=ADA)
         async with open_channel(target, peer="x", process="gateway", mesh_secret=SECRET) as channel:
             assert (await rpc.KeyServiceStub(channel).CreateKey(stated, timeout=1)).secret == "ada"
