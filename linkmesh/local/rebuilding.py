@@ -1,7 +1,7 @@
 """Rebuilding the rows of all links: page after page, each repeated until it is done, or until a person is needed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ class Rebuilt:
     stopped: str = ""  # why it ended before the last page
 
 
-Call = Callable[[pb.RebuildLinksRequest], "grpc.aio.UnaryUnaryCall[pb.RebuildLinksRequest, pb.RebuildLinksResponse]"]
+Call = Callable[[pb.RebuildLinksRequest], Awaitable[pb.RebuildLinksResponse]]
 
 
 @asynccontextmanager
@@ -47,9 +47,7 @@ async def as_owner(state: Path, target: str) -> AsyncIterator[Call]:
     async with open_channel(target, peer="link_service", process=SUPERVISOR, mesh_secret=secret) as channel:
         stub = LinkAdminServiceStub(channel)
 
-        def call(
-            request: pb.RebuildLinksRequest,
-        ) -> "grpc.aio.UnaryUnaryCall[pb.RebuildLinksRequest, pb.RebuildLinksResponse]":
+        def call(request: pb.RebuildLinksRequest) -> Awaitable[pb.RebuildLinksResponse]:
             request.principal.CopyFrom(operator)
             return stub.RebuildLinks(request, timeout=_PAGE_TIMEOUT_S)
 
