@@ -53,4 +53,14 @@ def broken(
     name: str, rule: str, why: str, edit: Edit, *killed_by: str, dies_of: str = "", slow: bool = False
 ) -> Mutant:
     """A mutant of one edit."""
-    return Mutant(name=name, rule=rule, why=why, edits=(edit,), killed_by=killed_by, dies_of=dies_of, slow=slow)
+    timeout_s = 300.0 if slow else 60.0  # a test on Kafka waits long before it says no
+    return Mutant(
+        name=name,
+        rule=rule,
+        why=why,
+        edits=(edit,),
+        killed_by=killed_by,
+        dies_of=dies_of,
+        slow=slow,
+        timeout_s=timeout_s,
+    )
