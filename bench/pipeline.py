@@ -1,6 +1,6 @@
 """make bench-pipeline: what the asynchronous half can take, and how soon it is back after a kill.
 
-python -m bench.pipeline [--events 20000] [--duration 8] [--only relay,rates,recovery] [--no-write]
+python -m bench.pipeline [--events 20000] [--duration 8] [--only relay,writer,rates,recovery] [--no-write]
 """
 
 import argparse
@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import pipeline_rates, pipeline_recovery, pipeline_relay
+from bench import pipeline_rates, pipeline_recovery, pipeline_relay, writer
 from bench.pipeline_rates import RateFigures
 from bench.pipeline_recovery import RecoveryFigures
 from bench.pipeline_relay import RelayFigures
 from bench.report import ROOT, machine
+from bench.writer import WriterFigures
 from linkmesh.local.options import Options, choose_ports
 from linkmesh.local.supervisor import LocalSystem
 
 RATES_PER_S = (100, 500)
-_PARTS = ("relay", "rates", "recovery")
+_PARTS = ("relay", "writer", "rates", "recovery")
 _HOUR = 200 * 3600  # creates while Kafka is away for an hour
 _BEGIN, _END = "<!-- pipeline: written by make bench-pipeline -->", "<!-- end of pipeline -->"
 
@@ -31,6 +32,7 @@ class Figures:
     """What was measured; a part that was not asked for is empty."""
 
     relay: list[RelayFigures] = field(default_factory=list)
+    writer: list[WriterFigures] = field(default_factory=list)
     rates: list[RateFigures] = field(default_factory=list)
     recovery: list[RecoveryFigures] = field(default_factory=list)
 
@@ -40,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=20_000, help="entries in the relay's outbox")
     parser.add_argument("--duration", type=float, default=8.0, help="seconds of each rate")
-    parser.add_argument("--only", default=",".join(_PARTS), help="some of relay, rates, recovery")
+    parser.add_argument("--only", default=",".join(_PARTS), help="some of relay, writer, rates, recovery")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
     parts = options.only.split(",")
@@ -58,6 +60,8 @@ async def _measure(parts: Sequence[str], events: int, duration_s: float) -> Figu
     with tempfile.TemporaryDirectory() as folder:
         if "relay" in parts:
             figures.relay = [await pipeline_relay.measure(Path(folder) / "relay", events=events)]
+        if "writer" in parts:
+            figures.writer = await writer.measure(events // 2)
         if {"rates", "recovery"} & set(parts):
             await _with_the_system(Path(folder) / "system", parts, duration_s, figures)
     return figures
@@ -96,6 +100,8 @@ def text(figures: Figures) -> str:
             f"An hour without Kafka at 200 creates/s is {_HOUR} entries, {hour_mb:,.0f} MB of Redis.",
             "",
         ]
+    if figures.writer:
+        lines += [writer.text(figures.writer), ""]
     if figures.rates:
         lines += [
             "| creates/s | answered | failed | create p50 ms | p99 ms | rows seen | late | to table p50 ms | p99 ms |",
