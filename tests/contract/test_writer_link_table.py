@@ -134,6 +134,23 @@ def test_a_reservation_counts_as_older_than_any_version(run: Callable[[Check], N
     run(check)
 
 
+@pytest.mark.rule("W2")
+def test_what_is_there_is_told_version_by_version(run: Callable[[Check], None]) -> None:
+    """Versions of projections, none for a reservation or for nothing; and whether the first event row is there."""
+
+    async def check(subject: Subject) -> None:
+        whole, later, reserved, absent = (make_link(code(), version=version) for version in (1, 3, 1, 1))
+        await subject.table.insert_events([stored_event(whole), stored_event(later)])
+        await subject.table.insert_links([whole, later])
+        await subject.reserve(reserved)
+        keys = [whole.key, later.key, reserved.key, absent.key]
+
+        assert await subject.table.versions(keys) == [1, 3, None, None]
+        assert await subject.table.have_first_events(keys) == [True, False, False, False]
+
+    run(check)
+
+
 @pytest.mark.rule("W1")
 def test_an_event_row_gives_back_the_event(dynamodb: DynamoDBEngine) -> None:
     """What is stored is the event to the byte."""
