@@ -32,6 +32,7 @@ from shortener.link.v1 import link_pb2
 PATH = "/api/links"
 _JSON = (b"application/json", b"application/json; charset=utf-8")
 _BEARER = b"Bearer "
+_API_KEY = re.compile(rb"[\x21-\x7e]+")  # an empty one lets the other header speak, and white space is cut off, there
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{0,128}")
 _ONE_EACH = (b"authorization", b"x-api-key", b"content-type", b"idempotency-key")  # several lines: not plain
 _parse = cast("Callable[[bytes], NewLink]", NewLink.__pydantic_validator__.validate_json)  # compiled, no wrapper
@@ -133,8 +134,7 @@ def _plain(scope: Scope) -> _Plain | None:
     idempotency_key = found.get(b"idempotency-key", b"")
     if (
         not authorization.startswith(_BEARER)
-        or not api_key.isascii()
-        or b" " in api_key
+        or not _API_KEY.fullmatch(api_key)
         or found.get(b"content-type", b"").lower() not in _JSON
         or not _IDEMPOTENCY_KEY.fullmatch(idempotency_key)
     ):

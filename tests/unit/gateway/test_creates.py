@@ -97,6 +97,10 @@ def test_both_ways_take_and_refuse_the_same(body: bytes) -> None:
     run(scenario)
 
 
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -108,18 +112,27 @@ def test_both_ways_take_and_refuse_the_same(body: bytes) -> None:
         ([("authorization", f"Bearer {KEY}"), ("idempotency-key", "x" * 129)], 422),
         ([("authorization", "Bearer lk_live_nobody")], 401),
         ([("authorization", f"Basic {KEY}")], 401),
+        ([("authorization", "Bearer "), ("x-api-key", KEY)], 201),
+        ([("authorization", f"Bearer {KEY}\t")], 201),
+        ([("authorization", "Bearer \u00e9")], 401),
         ([], 401),
     ],
 )
 def test_headers_mean_the_same_either_way(headers: list[tuple[str, str]], status: int) -> None:
-    """Keys by any of their headers, in any case; an idempotency key of a wrong form; nobody's key."""
+    """Keys by any of their headers, in any case; an idempotency key of a wrong form; nobody's key, and none at all."""
 
     async def scenario(door: Door) -> None:
-        answer = await door.client.post("/api/links", json={"long_url": URL}, headers=dict(headers))
+        details = []
+        for content_type in (JSON, "application/json; version=1"):
+            said = {**dict(headers), "content-type": content_type}
+            content = json.dumps({"long_url": URL})
+            answer = await door.client.post("/api/links", content=content, headers=_encoded(said))
 
-        assert answer.status_code == status, answer.text
-        assert answer.headers["cache-control"] == "no-store"
-        assert ("www-authenticate" in answer.headers) == (status == 401)
+            assert answer.status_code == status, answer.text
+            assert answer.headers["cache-control"] == "no-store"
+            assert ("www-authenticate" in answer.headers) == (status == 401)
+            details.append(answer.json().get("detail"))
+        assert details[0] == details[1]
 
     run(scenario, DoorOptions(headers={}))
 
