@@ -4,8 +4,9 @@ Each step breaks one thing or several at once. The first round has every step of
 a run of some length has covered everything; what follows is drawn at random.
 """
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -110,3 +111,15 @@ def short_schedule(seed: int) -> Iterator[Step]:
     yield from first
     while True:
         yield Step(Verb.KILL, (order.choice(_KILLS),))
+
+
+def only(part: str, steps: Sequence[Step]) -> Iterator[Step]:
+    """Those steps in whose name `part` stands, again and again.
+
+    Raises:
+        ValueError: it stands in none.
+    """
+    wanted = [step for step in steps if part in str(step)]
+    if not wanted:
+        raise ValueError(f"no step is called {part!r}; there are: {'; '.join(map(str, steps))}")
+    return itertools.cycle(wanted)

@@ -2,7 +2,9 @@
 
 from itertools import islice
 
-from tests.chaos.schedule import RELAY, SHORT, Verb, every_step, long_schedule, short_schedule
+import pytest
+
+from tests.chaos.schedule import RELAY, SHORT, Verb, every_step, long_schedule, only, short_schedule
 
 _PROCESSES = {RELAY, "writer", "audit", "webhook", "link_service", "analytics", "gateway"}
 _ENGINES = {"valkey", "dynamodb", "kafka"}
@@ -34,3 +36,10 @@ def test_a_seed_is_an_order() -> None:
 
     assert one == again
     assert one != other
+
+
+def test_one_step_can_be_asked_for_again_and_again() -> None:
+    """Also one that the long form has only once; a name of no step is said to be one, not looked for for ever."""
+    assert [step.verb for step in islice(only("counter", every_step()), 3)] == [Verb.COUNTER] * 3
+    with pytest.raises(ValueError, match="no step is called 'conter'"):
+        only("conter", every_step())
