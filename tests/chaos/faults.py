@@ -156,13 +156,11 @@ class Breaker:
             if rounds % 2:
                 await self._until_work()
                 if fault := self._kill_one(step, GUEST, stay_down=True):
-                    fault.healed = time.monotonic()
                     faults.append(fault)
             else:
                 await self._deployment.stop(GUEST)
         self._book.others.append(f"{step}: {rounds} came and went")
-        self._book.faults += faults
-        return faults
+        return await self._healed(faults, ())
 
     async def _poison(self) -> list[Fault]:
         """A record that nobody can decode, at the head of each partition in turn: right before what comes next."""
