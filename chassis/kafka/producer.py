@@ -14,6 +14,7 @@ from chassis.backoff import Backoff
 from chassis.clock import Clock
 from chassis.kafka.abandon import abandon_producer
 from chassis.kafka.metrics import PRODUCER_OPEN
+from chassis.kafka.parcels import PARCEL_FROM, hand_over, retrieve
 from chassis.kafka.record import Message
 from chassis.kafka.tracing import end_sends, start_sends
 
@@ -130,11 +131,12 @@ class Producer:
         are below `bytes_in_flight_max`; others wait, within their time. Order is kept inside a call.
         Raises ValueError when a message is larger than 1 000 000 bytes; nothing was sent then.
         """
-        for message in messages:
-            if _size(message) > self._message_bytes_max:
-                raise ValueError(f"a message for {message.topic} is larger than {self._message_bytes_max} bytes")
+        sizes = [_size(message) for message in messages]
+        if sizes and max(sizes) > self._message_bytes_max:
+            topic = messages[sizes.index(max(sizes))].topic
+            raise ValueError(f"a message for {topic} is larger than {self._message_bytes_max} bytes")
         sent, spans = start_sends(messages)
-        size, acknowledged = sum(map(_size, messages)), 0
+        size, acknowledged = sum(sizes), 0
         deadline = asyncio.get_running_loop().time() + timeout_s
         try:
             if await self._take_room(size, deadline):
@@ -166,10 +168,13 @@ class Producer:
         try:
             async with asyncio.timeout_at(deadline):
                 producer = await self._current()
-                for message in messages:  # one by one: what was appended before a failure must be counted
-                    answers.append(await _append(producer, message))  # noqa: PERF401 (see above)
+                if len(messages) >= PARCEL_FROM:
+                    await hand_over(producer, messages, answers)
+                else:
+                    for message in messages:  # one by one: what was appended before a failure must be counted
+                        answers.append(await _append(producer, message))  # noqa: PERF401 (see above)
                 if answers:
-                    await asyncio.wait(answers, return_when=asyncio.FIRST_EXCEPTION)
+                    await asyncio.wait(set(answers), return_when=asyncio.FIRST_EXCEPTION)
             complete = _leading(answers) == len(messages)
         except (KafkaError, OSError, TimeoutError) as error:
             logger.debug("sending failed: %s", type(error).__name__)
@@ -229,14 +234,8 @@ async def _append(producer: AIOKafkaProducer, message: Message) -> "asyncio.Futu
         partition=message.partition,
         headers=list(message.headers),
     )
-    answer.add_done_callback(_retrieve)
+    answer.add_done_callback(retrieve)
     return answer
-
-
-def _retrieve(answer: "asyncio.Future[object]") -> None:
-    """Look at the exception, so that an answer nobody waits for any more is not reported as forgotten."""
-    if not answer.cancelled():
-        answer.exception()
 
 
 def _leading(answers: "Sequence[asyncio.Future[object]]") -> int:

@@ -160,6 +160,35 @@ def test_one_key_is_one_partition(run: Callable[[Check], None]) -> None:
     run(check)
 
 
+def test_many_at_once_are_as_ordered_as_one_by_one(run: Callable[[Check], None]) -> None:
+    """A call of many, which is several batches of each partition, keeps their order; one of its keys goes where it
+    goes when it is sent alone; headers arrive unchanged."""
+
+    async def check(subject: Subject) -> None:
+        keys = [f"key{n}".encode() for n in range(6)]
+        for key in keys:
+            assert await subject.sender.send_in_order([Message(subject.topic, key, b"alone")], timeout_s=LIMIT_S) == 1
+        numbers = range(240)
+        many = [
+            Message(subject.topic, keys[n % 6], b"%d " % n + b"x" * 3_000, (("n", b"%d" % n), ("trace", b"t")))
+            for n in numbers
+        ]
+        assert await subject.sender.send_in_order(many, timeout_s=LIMIT_S) == len(many)
+        async with subject.opened() as (source, _):
+            records = await read(source, len(keys) + len(many))
+
+        alone = {record.key: record.partition for record in records if record.value == b"alone"}
+        found = [record for record in records if record.value != b"alone"]
+        assert {record.partition for record in found} == {0, 1}
+        assert all(record.partition == alone[record.key] for record in found)
+        for partition in (0, 1):
+            mine = [record.value.split()[0] for record in found if record.partition == partition]
+            assert mine == [b"%d" % n for n in numbers if alone[keys[n % 6]] == partition]
+        assert {record.headers for record in found} == {(("n", b"%d" % n), ("trace", b"t")) for n in numbers}
+
+    run(check)
+
+
 def test_sending_nothing_is_fine(run: Callable[[Check], None]) -> None:
     """An empty batch is acknowledged as such."""
 
