@@ -5,13 +5,14 @@ a second, not by each of its connections.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chassis.auth import Principal, principal_from_message
 from chassis.clock import Clock
-from chassis.errors import ServiceError, Unauthenticated, Unavailable
+from chassis.errors import Internal, ServiceError, Unauthenticated, Unavailable
 from contracts.api_keys import is_well_formed
 from shortener.key.v1.key_service_pb2 import VerifyKeyRequest
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # these classes exist for type checkers only
 TIMEOUT_S = 1.0
 _VERDICT_S = 1.0
 _VERDICTS_MAX = 10_000
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +90,9 @@ class GrpcKeys:
             answered = True
         except ServiceError as exc:
             failure = exc
+        except Exception:  # the tasks are everybody's: what got out of here would end the gateway
+            logger.exception("a question about a key failed")
+            failure = Internal("internal", "Something went wrong on our side.")
         finally:
             if self._questions.get(key) is question:
                 del self._questions[key]

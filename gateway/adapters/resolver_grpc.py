@@ -1,6 +1,7 @@
 """Where a code leads, from link_service: one call for all who ask for the same code at nearly the same time."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # these classes exist for type checkers only
 TIMEOUT_S = 0.3
 _JOIN_S = 0.05  # below the 100 ms after which a delete elsewhere must be seen [P2]
 _FLIGHTS_MAX = 1024  # codes asked for at a time; a flood of unknown codes must not bury link_service
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +70,9 @@ class GrpcResolver:
             result = await self._ask(key)
         except ServiceError as exc:
             failure = exc
+        except Exception:  # the tasks are everybody's: what got out of here would end the gateway
+            logger.exception("a look-up failed")
+            failure = Internal("internal", "Something went wrong on our side.")
         finally:
             self._in_flight -= 1
             if self._flights.get(key) is flight:

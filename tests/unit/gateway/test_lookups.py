@@ -172,6 +172,20 @@ def test_a_link_that_is_none_is_our_fault() -> None:
     resolving(scenario)
 
 
+def test_a_bug_in_one_look_up_ends_no_other() -> None:
+    """What nobody expected is told to those aboard as ours; the tasks, and with them the gateway, go on."""
+
+    async def scenario(it: Resolving) -> None:
+        it.peer.fail["ResolveLink"] = ValueError("a bug, planted")  # type: ignore[assignment]  # no ServiceError: the point
+        with pytest.raises(Internal):
+            await it.resolver.resolve(CODE)
+        it.peer.fail.clear()
+
+        assert (await it.resolver.resolve(CODE)).link == make_link()
+
+    resolving(scenario)
+
+
 def test_flights_are_bounded() -> None:
     """Beyond the bound a look-up of another code is refused at once; passengers still board."""
 
@@ -245,6 +259,23 @@ def test_a_key_is_asked_for_once_however_many_ask_at_once() -> None:
         with pytest.raises(Unavailable) as caught:
             await keys.verify(KEY)
         return caught.value
+
+    asyncio.run(main())
+
+
+def test_a_bug_in_one_question_is_no_verdict_and_ends_no_other() -> None:
+    """As for look-ups: told as ours, not remembered, and the gateway goes on."""
+
+    async def main() -> None:
+        peer = FakeKeyService()
+        async with asyncio.TaskGroup() as tasks:
+            keys = GrpcKeys(cast("Any", Direct(peer)), clock=FakeClock(), tasks=tasks)
+            peer.fail["VerifyKey"] = ValueError("a bug, planted")  # type: ignore[assignment]  # no ServiceError: the point
+            with pytest.raises(Internal):
+                await keys.verify(KEY)
+            peer.fail.clear()
+
+            assert await keys.verify(KEY) == ALICE
 
     asyncio.run(main())
 
