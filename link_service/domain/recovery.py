@@ -56,6 +56,14 @@ def first_offsets(log: LogState, remembered: Remembered) -> dict[int, int]:
     return starts
 
 
+def left_unsettled(starts: Offsets, ends: Offsets) -> Offsets:
+    """From where on links were put back that may have no expiry, when the log was read from `starts` to `ends`.
+
+    All that was read, whether this attempt stored it or not: one that failed may have, and has told nobody.
+    """
+    return starts if any(starts.get(partition, 0) < end for partition, end in ends.items()) else {}
+
+
 def forgotten_by_the_log(log: LogState, remembered: Remembered) -> list[int]:
     """The partitions that no longer hold all that a Redis so old would have to be told."""
     return sorted(p for p, offset in remembered.noted.items() if offset < log.begins.get(p, 0))

@@ -28,6 +28,7 @@ from link_service.domain.recovery import (
     Standing,
     first_offsets,
     forgotten_by_the_log,
+    left_unsettled,
 )
 
 logger = logging.getLogger(__name__)
@@ -185,17 +186,17 @@ class Recovery:
                 )
             starts = first_offsets(state, remembered)
             stored = await self._put_back(log, starts, state.ends, run_id, stop)
-            if stored is not None:  # and what has come meanwhile
-                later = await self._put_back(log, state.ends, (await log.state(recent=False)).ends, run_id, stop)
-                stored = None if later is None else stored + later
-        if stored is None:
-            return False
-        unsettled = starts if stored or remembered.unsettled else {}
-        if not await self._redis.complete(run_id, unsettled=unsettled):
+            if stored is None:
+                return False
+            ends = (await log.state(recent=False)).ends
+            later = await self._put_back(log, state.ends, ends, run_id, stop)  # what has come meanwhile
+            if later is None:
+                return False
+        if not await self._redis.complete(run_id, unsettled=left_unsettled(starts, ends)):
             return False
         RESTORATIONS.inc()
         DURATION.observe(self._clock.monotonic() - started)
-        logger.warning("Redis was told what it had forgotten: %d links", stored)
+        logger.warning("Redis was told what it had forgotten: %d links", stored + later)
         return True
 
     async def _put_back(

@@ -80,10 +80,21 @@ MUTANTS = (
         "what the relay sends while the log is read is missing afterwards",
         Edit(
             file=_LOOP,
-            old="(await log.state(recent=False)).ends, run_id, stop)",
-            new="state.ends, run_id, stop)",
+            old="ends = (await log.state(recent=False)).ends",
+            new="ends = state.ends",
         ),
         f"{_FLOW}::test_what_arrives_while_the_log_is_read_is_put_back_too",
+    ),
+    broken(
+        "what-a-failed-attempt-put-back-is-not-settled",
+        "R8",
+        "what was put back by an attempt that failed at its end has no expiry, and stays in memory for ever",
+        Edit(
+            file=_LOOP,
+            old="unsettled=left_unsettled(starts, ends)",
+            new="unsettled=left_unsettled(starts, ends) if stored + later else {}",
+        ),
+        f"{_FLOW}::test_what_was_put_back_by_an_attempt_that_failed_at_the_end_gets_an_expiry",
     ),
     broken(
         "writers-position-is-not-asked",

@@ -10,6 +10,7 @@ from link_service.domain.recovery import (
     Remembered,
     first_offsets,
     forgotten_by_the_log,
+    left_unsettled,
 )
 from tests.fakes.link_events import make_link
 
@@ -51,6 +52,15 @@ def test_from_where_on_events_are_put_back(state: LogState, remembered: Remember
     """R8: what came after the last note, or without one the last ten minutes; what the writer has not finished; what is
     unsettled; all of it when the log was created again, and never more than it has."""
     assert first_offsets(state, remembered) == {0: start}
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "left"),
+    [({0: 5, 1: 9}, {0: 7, 1: 9}, {0: 5, 1: 9}), ({0: 7, 1: 9}, {0: 7, 1: 9}, {}), ({0: 0}, {0: 0}, {})],
+)
+def test_all_that_was_read_is_left_unsettled(starts: Offsets, ends: Offsets, left: Offsets) -> None:
+    """R8: who reads nothing stores nothing; who reads may have stored in an attempt before."""
+    assert left_unsettled(starts, ends) == left
 
 
 @pytest.mark.parametrize(("noted", "missing"), [({0: 50}, []), ({0: 49}, [0]), ({}, []), ({7: 3}, [])])

@@ -493,3 +493,31 @@ def test_what_was_put_back_gets_an_expiry_when_the_tables_hold_it() -> None:
         assert world.stored(newer) == ended
 
     play(scenario)
+
+
+@pytest.mark.rule("R8")
+def test_what_was_put_back_by_an_attempt_that_failed_at_the_end_gets_an_expiry() -> None:
+    """R8: the attempt that ends it finds nothing left to put back; what the first one stored must not stay for ever."""
+
+    async def scenario(world: RecoveryWorld) -> None:
+        written = world.event(make_link("written"))
+        world.table.meta[written.key] = written
+        instance, stop = world.instance(), asyncio.Event()
+        failures = iter([Unavailable("unavailable", "Redis does not answer.")])
+
+        async def complete(run_id: str, *, unsettled: Offsets) -> bool:
+            if (failure := next(failures, None)) is not None:
+                raise failure
+            return await FakeRecovery.complete(world.redis, run_id, unsettled=unsettled)
+
+        world.redis.complete = complete  # type: ignore[method-assign]  # a server that hangs at the end
+        settling = Settling(
+            redis=world.redis, log=world.log, table=world.table, clock=VirtualClock(), candidate=instance.name
+        )
+        async with running(instance), asyncio.TaskGroup() as tasks:
+            await until(lambda: is_open(instance))
+            tasks.create_task(settling.run(stop))
+            await until(lambda: world.redis.redis.values[written.key][1] is not None)
+            stop.set()
+
+    play(scenario)
