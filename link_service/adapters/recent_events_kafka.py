@@ -48,6 +48,8 @@ class KafkaReading:
 
     async def state(self, *, recent: bool) -> LogState:
         """What there is to read now; `recent`: also where its last ten minutes begin, by the broker's clock."""
+        # First: asked after the ends, a busy writer would be ahead of them, as if the log had been created again.
+        written = await self._admin.committed(WRITER_GROUP)
         bounds = await self._bounds()
         newest_ms = await self._log.newest_ms(bounds) if recent else None
         lately = {} if newest_ms is None else await self._log.offsets_at(bounds, newest_ms - WINDOW_MS)
@@ -55,7 +57,7 @@ class KafkaReading:
             begins={tp.partition: bound.begin for tp, bound in bounds.items()},
             ends={tp.partition: bound.end for tp, bound in bounds.items()},
             recent=_by_number(lately),
-            written=_by_number(await self._admin.committed(WRITER_GROUP)),
+            written=_by_number(written),
         )
 
     async def links(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[Link]]:
