@@ -75,10 +75,10 @@ class Attempts:
         if intent is None:
             return None
         _must_match(intent, request)
-        link = await self._cache.seen(intent.key, intent.event_id)
-        if link is None and await self._cache.now() <= intent.not_after:
+        outcome = await self.outcome(intent.attempt)
+        if outcome is None:
             raise Unavailable("unavailable", "An earlier request under this key is still under way.", retry_after_s=1)
-        return link
+        return None if isinstance(outcome, Late) else outcome
 
     async def open(self, request: Repeatable, key: LinkKey) -> Attempt:
         """The attempt of a request, on this link unless an earlier call under the idempotency key chose another.

@@ -52,3 +52,26 @@ def test_an_event_that_is_applied_between_the_look_and_its_end_is_found() -> Non
         assert await attempts.outcome(attempt) == link
 
     play(scenario)
+
+
+@pytest.mark.rule("I2", "P6")
+def test_a_repeat_that_is_refused_at_the_door_finds_what_was_applied_meanwhile() -> None:
+    """I2: who cannot be carried out any more is told what the earlier call came to, also when that was applied
+    in the last moment of its time; "refused" would be a lie then."""
+
+    async def scenario(world: LinkWorld) -> None:
+        attempts = Attempts(world.cache, world.intents, world.clock)
+        attempt = await attempts.open(REQUEST, KEY)
+        link = make_link(KEY)
+        plain_now = world.cache.now
+
+        async def meanwhile() -> datetime:
+            world.redis.results[attempt.event_id] = link
+            await world.clock.sleep(31)
+            return await plain_now()
+
+        world.cache.now = meanwhile  # type: ignore[method-assign]  # the world between two steps of ours
+
+        assert await attempts.answered(REQUEST) == link
+
+    play(scenario)
