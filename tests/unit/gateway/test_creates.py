@@ -137,6 +137,50 @@ def test_headers_mean_the_same_either_way(headers: list[tuple[str, str]], status
     run(scenario, DoorOptions(headers={}))
 
 
+@pytest.mark.rule("R1")
+@pytest.mark.parametrize("content_type", [JSON, "application/json; version=1"])
+def test_a_lost_answer_is_told_as_such_either_way(content_type: str) -> None:
+    """No answer in time, of the item or of the call: the link may have been made, so it is not told that it was not."""
+
+    async def scenario(door: Door) -> None:
+        for method in ("CreateLink", "BatchCreateLinks"):
+            door.peers.links.fail = {method: DeadlineExceeded("deadline_exceeded", "Late.")}
+            headers = {"content-type": content_type}
+            answer = await door.client.post("/api/links", content=json.dumps({"long_url": URL}), headers=headers)
+
+            assert (answer.status_code, answer.json()["code"]) == (503, "outcome_unknown")
+            assert "retry-after" not in answer.headers
+
+    run(scenario)
+
+
+@pytest.mark.rule("P2")
+@pytest.mark.parametrize("content_type", [JSON, "application/json; version=1"])
+def test_who_follows_a_new_link_joins_no_look_up_of_before(content_type: str) -> None:
+    """A look-up that began before the link was made may say that there is none; who comes after the 201 asks anew."""
+
+    async def scenario(door: Door) -> None:
+        gate = door.peers.links.gate = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            early = tasks.create_task(door.client.get("/spring-sale"))
+            while not door.peers.links.requests:
+                await asyncio.sleep(0)
+            door.peers.links.gate = None
+            content = json.dumps({"long_url": URL, "custom_code": "spring-sale"})
+            headers = {"content-type": content_type}
+            made = await door.client.post("/api/links", content=content, headers=headers)
+            late = tasks.create_task(door.client.get("/spring-sale"))
+            await asyncio.wait([late], timeout=5)
+            is_answered = late.done() and not early.done()
+            gate.set()
+
+        assert made.status_code == 201
+        assert is_answered, "it waits for a look-up that began before the link was made"
+        assert late.result().status_code == 302
+
+    run(scenario)
+
+
 def test_creates_of_one_moment_share_a_call_through_the_front_door() -> None:
     """Thirty requests at once: few calls, every link made; a refused one is refused alone."""
 
