@@ -64,7 +64,7 @@ from shortener.link.v1 import (
 
 _KEY_BYTES = 32
 _DYNAMODB_TIMEOUT_S = 2.0
-_CONNECTIONS_MAX = 64  # of each way to Redis; RedisLine lets as many commands in at once
+_CONNECTIONS_MAX = 72  # of each way to Redis; RedisLine lets 64 commands in at once, looks at Redis itself come besides
 
 
 @contextlib.asynccontextmanager

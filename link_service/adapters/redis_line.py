@@ -36,8 +36,8 @@ class _Exchange:
 class RedisLine:
     """Commands with one deadline, which includes waiting for a connection. After a time-out nobody waits for 1 s.
 
-    `client`: its pool must have at least `in_flight_max` connections. `unknown`: the reason that is told when a command
-    was sent and not answered; reads have nothing to be unknown.
+    `client`: its pool must have `in_flight_max` connections, and some for whoever else uses it. `unknown`: the reason
+    that is told when a command was sent and not answered; reads have nothing to be unknown.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class RedisLine:
             async with Patience(self._timeout_s, self._clock) as patience, self._places:
                 await self._exchange(exchange, patience)
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
-            self._breaker.failed()
+            if not isinstance(exc, exceptions.MaxConnectionsError):  # which says nothing of Redis
+                self._breaker.failed()
             reason = self._unknown if exchange.sent else UNAVAILABLE
             exchange.replies += [_no_answer(reason, exc) for _ in commands[len(exchange.replies) :]]
         else:

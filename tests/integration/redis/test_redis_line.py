@@ -147,3 +147,22 @@ def test_a_redis_killed_in_the_middle_of_a_pipeline_leaves_each_command_its_own_
         assert [stored[number] for number, what in enumerate(told) if stored[number] not in allowed[what]] == []
 
     asyncio.run(main())
+
+
+@pytest.mark.rule("R7")
+def test_a_pool_that_is_used_up_is_not_a_redis_that_hangs(valkey: ValkeyEngine) -> None:
+    """R7: what shares the pool, such as the look at Redis' memory each second, may leave a busy line one connection
+    short: that command is refused, and not all others for a second."""
+
+    async def main() -> None:
+        async with open_redis(valkey.url, timeout_s=5, connections_max=1) as client:
+            line = RedisLine(client, clock=SystemClock(), timeout_s=5, unknown=OUTCOME_UNKNOWN)
+            taken = await client.connection_pool.get_connection()
+            with pytest.raises(Unavailable) as refused:
+                await line.ask("PING")
+            await client.connection_pool.release(taken)
+
+            assert refused.value.reason == UNAVAILABLE
+            assert await line.ask("PING") == b"PONG"
+
+    asyncio.run(main())
