@@ -163,7 +163,7 @@ class Breaker:
         return await self._healed(faults, ())
 
     async def _poison(self) -> list[Fault]:
-        """A record that nobody can decode, at the head of each partition in turn: right before what comes next."""
+        """A record that nobody can decode, in a random partition, between what clients are doing."""
         partition = self._random.randrange(LINKS_EVENTS.partitions)
         key = f"poison-{len(self._book.poison)}"
         message = Message(LINKS_EVENTS.name, key.encode(), b"\xff not an event", (), partition)
