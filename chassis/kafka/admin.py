@@ -167,7 +167,10 @@ class Admin:
     async def records_behind(self, starts: Position, *, limit: int = 100_000) -> Sequence[Record]:
         """Up to `limit` records at and behind these offsets, up to where each partition ends now."""
         async with self._session() as clients:
-            return await calls.records_between(clients, starts, await calls.end_offsets(clients, starts), limit)
+            ends = await calls.end_offsets(clients, starts)
+            begins = await calls.begin_offsets(clients, starts)  # of what was deleted since nothing would ever come
+            there = {tp: max(offset, begins[tp]) for tp, offset in starts.items()}
+            return await calls.records_between(clients, there, ends, limit)
 
     async def delete_before(self, position: Position) -> None:
         """Delete, for ever, what stands before these offsets. An offset beyond the end is refused as Unavailable."""

@@ -244,6 +244,27 @@ def test_the_record_at_an_offset_and_since_a_moment(kafka: KafkaEngine, kafka_to
     asyncio.run(scenario())
 
 
+@pytest.mark.rule("C5")
+def test_what_was_deleted_is_not_waited_for(kafka: KafkaEngine, kafka_topics: MakeTopic) -> None:
+    """Records from an offset on of which some or all were deleted since: those that are left, not a time-out for ever
+    after a person has purged what a process had not read yet."""
+    topic = kafka_topics("purged", partitions=1, config=BROKER_TIME)
+    tp = TopicPartition(topic, 0)
+
+    async def scenario() -> None:
+        await send(kafka.bootstrap, topic, 5, 1)
+        async with Admin(kafka.bootstrap, client_id="t", timeout_s=20) as admin:
+            await admin.delete_before({tp: 3})
+            some = await admin.records_behind({tp: 1})
+            await admin.delete_before({tp: 5})
+            none = await admin.records_behind({tp: 1})
+
+        assert [record.offset for record in some] == [3, 4]
+        assert none == []
+
+    asyncio.run(scenario())
+
+
 def test_no_broker_is_unavailable_within_the_limit() -> None:
     """Without a broker each call ends in Unavailable at its limit, and the next one tries anew."""
 
