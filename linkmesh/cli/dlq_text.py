@@ -52,11 +52,11 @@ def moment_ms(given: str, *, now_ms: int) -> int | None:
     """
     if not given:
         return None
-    if age := _RELATIVE.fullmatch(given):
-        return now_ms - int(timedelta(**{_UNITS[age[2]]: int(age[1])}).total_seconds() * 1000)
     try:
+        if age := _RELATIVE.fullmatch(given):
+            return max(0, now_ms - int(timedelta(**{_UNITS[age[2]]: int(age[1])}).total_seconds() * 1000))
         moment = datetime.fromisoformat(given)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"{given!r} is no time") from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 

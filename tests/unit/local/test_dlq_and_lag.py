@@ -35,6 +35,7 @@ def letters(count: int) -> list[Letter]:
         ("30m", NOW_MS - 1_800_000),
         ("2h", NOW_MS - 7_200_000),
         ("7d", NOW_MS - 7 * 86_400_000),
+        ("99999d", 0),
         ("2027-01-15T08:00:00Z", NOW_MS),
         ("2027-01-15T09:00:00+01:00", NOW_MS),
         ("2027-01-15T08:00:00", NOW_MS),
@@ -45,7 +46,7 @@ def test_moments(given: str, expected: int | None) -> None:
     assert dlq_text.moment_ms(given, now_ms=NOW_MS) == expected
 
 
-@pytest.mark.parametrize("given", ["2", "h", "2w", "-2h", "yesterday"])
+@pytest.mark.parametrize("given", ["2", "h", "2w", "-2h", "yesterday", "99999999999d"])
 def test_what_is_no_moment(given: str) -> None:
     """Anything else is refused, not guessed at."""
     with pytest.raises(ValueError, match="is no time"):
