@@ -48,7 +48,7 @@ class FunctionLibrary:
         if missing:
             try:
                 await self.load()
-            except Unavailable as exc:
+            except (Unavailable, ResponseError) as exc:
                 again: list[object] = [exc] * len(missing)
             else:  # no repetition: these did nothing
                 again = await line.ask_all([("FCALL", *calls[place].arguments) for place in missing])
