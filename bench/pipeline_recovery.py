@@ -83,7 +83,7 @@ class Outside:
         return False
 
     async def counts(self) -> bool:
-        """Whether the statistics have all clicks, among them one of now."""
+        """Whether the statistics have all clicks but perhaps the one of now, which is still on its way."""
         if not await self.redirects():
             return False
         async with self.session.get(f"{self.gateway}/api/links/{self.code}/stats") as answer:

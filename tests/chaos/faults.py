@@ -34,13 +34,11 @@ RELAYED_S = 2.0  # so old an event is in Kafka, when nothing else is broken: a h
 
 @dataclass
 class Fault:
-    """One process that really died or stopped. Times are monotonic; `healed` is when it served again."""
+    """One process that really died or stopped."""
 
     what: str
     victim: str
-    began: float
     in_flight: int
-    healed: float = 0.0
 
 
 @dataclass
@@ -124,9 +122,8 @@ class Breaker:
         for name in victims:
             pid, in_flight = self._deployment.pid(name), self._load.history.in_flight
             self._deployment.pause(name)
-            began = time.monotonic()
             if await _is_stopped(pid):
-                faults.append(Fault(str(step), name, began, in_flight))
+                faults.append(Fault(str(step), name, in_flight))
         await asyncio.sleep(step.hold_s)
         for name in victims:
             self._deployment.resume(name)
@@ -234,19 +231,16 @@ class Breaker:
     def _kill_one(self, step: Step, name: str, *, stay_down: bool) -> Fault | None:
         pid, in_flight = self._deployment.pid(name), self._load.history.in_flight
         process = psutil.Process(pid) if pid else None
-        began = time.monotonic()
         self._deployment.kill(name, stay_down=stay_down)
         if process is None or process.is_running():
             self._book.problems.append(f"{name} was not killed")
             return None
-        return Fault(str(step), name, began, in_flight)
+        return Fault(str(step), name, in_flight)
 
     async def _healed(self, faults: list[Fault], victims: Sequence[str]) -> list[Fault]:
         for name in victims:
             await self._until_ready(name)
-        now = time.monotonic()
         for fault in faults:
-            fault.healed = now
             if fault.in_flight:
                 self._book.faults.append(fault)
             else:
