@@ -106,8 +106,8 @@ class LinkCache(Protocol):
     Raises (every call):
         Unavailable: Redis is away, hangs, has no room, lacks the library, or holds a value that cannot be read. Reads
             (get, lease, release, fill, seen, now) wait 50 ms for it, `mutate` and `remember` 500 ms, not counting time
-            in which this process itself stood still, and after a timeout nobody waits again for 1 s [R7]. Of `mutate`, reason `outcome_unknown`: it was sent, and may have
-            been or may yet be applied.
+            in which this process itself stood still, and after a timeout nobody waits again for 1 s [R7]. Of `mutate`,
+            reason `outcome_unknown`: it was sent, and may have been or may yet be applied.
         Restoring: `mutate` and `lease`, while Redis may have forgotten; nothing was done.
     """
 
