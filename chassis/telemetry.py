@@ -173,6 +173,11 @@ def begin_span(
     )
 
 
+def unkept_traceparent() -> str:
+    """The traceparent of a new trace that is not kept, for what makes no span at all."""
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
+
+
 def current_traceparent() -> str | None:
     """The traceparent of the current span; None without one."""
     return traceparent_of(trace.get_current_span())

@@ -20,13 +20,13 @@ from chassis.redis import open_redis
 from chassis.telemetry import keep_ratio
 from contracts.topics import ANALYTICS_EVENTS
 from gateway.adapters.creator_grpc import GrpcLinkCreator
-from gateway.adapters.http_protocol import LimitedHttpProtocol
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.link_cache_redis import TIMEOUT_S as REDIS_TIMEOUT_S
 from gateway.adapters.link_cache_redis import RedisLinkCache
 from gateway.adapters.read_requests_kafka import KafkaReadRequests
 from gateway.adapters.resolver_grpc import GrpcResolver
 from gateway.config import Config
+from gateway.fastpath import FastCreates, fast_protocol
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
@@ -70,13 +70,13 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             Producer(config.kafka, client_id=f"{_NAME}-{config.instance}-hints", clock=clock)
         )
         read_requests = KafkaReadRequests(hints, clock=clock)
-        front = await _open_front(config, secrets, stack, _Sinks(clicks, read_requests), clock=clock)
+        front, fast = await _open_front(config, secrets, stack, _Sinks(clicks, read_requests), clock=clock)
         yield [
             ClickShipper(
                 clicks, producer, topic=ANALYTICS_EVENTS.name, partitions=ANALYTICS_EVENTS.partitions, clock=clock
             ),
             read_requests,
-            PublicServer(front, clicks, config, readiness),
+            PublicServer(front, fast, clicks, config, readiness),
             GrpcServer(
                 host=config.host,
                 port=config.grpc_port,
@@ -91,8 +91,8 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
 
 async def _open_front(
     config: Config, secrets: _Secrets, stack: contextlib.AsyncExitStack, sinks: _Sinks, *, clock: Clock
-) -> Front:
-    """The app of the public port; what it needs is opened on the stack."""
+) -> tuple[Front, FastCreates]:
+    """The app of the public port, and what goes past it; what they need is opened on the stack."""
     redis = await stack.enter_async_context(open_redis(config.redis, timeout_s=REDIS_TIMEOUT_S))
 
     async def channel(peer: str, target: str) -> grpc.aio.Channel:
@@ -127,27 +127,22 @@ async def _open_front(
     creates = Creates(keys=verdicts, creator=creator, resolver=resolver, public_url=public_url, clock=clock)
     api = make_api(peers=peers, keys=verdicts, creator=creator, resolver=resolver, public_url=public_url, clock=clock)
     pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
-    return Front(
-        redirect=redirects.answer,
-        create=creates.answer,
-        api=api,
-        pages=pages,
-        keep_ratio=keep_ratio(config),
-        clock=clock,
-    )
+    ratio = keep_ratio(config)
+    front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
+    return front, FastCreates(creates, front, keep_ratio=ratio, clock=clock)
 
 
 class PublicServer:
     """A component: the public port, and behind its last request the end of clicks."""
 
-    def __init__(self, front: App, clicks: ClickQueue, config: Config, readiness: Readiness) -> None:
+    def __init__(self, front: App, fast: FastCreates, clicks: ClickQueue, config: Config, readiness: Readiness) -> None:
         self._clicks = clicks
         self._server = HttpServer(
             front,
             host=config.host,
             port=config.http_port,
             notice_s=_NOTICE_S,
-            protocol=LimitedHttpProtocol,
+            protocol=fast_protocol(fast),
             readiness=readiness,
         )
 

@@ -1,5 +1,6 @@
 """What the gateway needs of the world, and what it may expect."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,6 +55,13 @@ class LinkCreator(Protocol):
             ServiceError: there is none; or, as `may_have_happened` says, there may be.
         """
 
+    def begin(self, request: CreateLinkRequest, traceparent: str) -> "asyncio.Future[link_pb2.Link]":
+        """The same without waiting, for one with neither chosen code nor idempotency key, in a trace that is not kept.
+
+        Raises:
+            ServiceError: nothing was begun.
+        """
+
 
 class ReadRequests(Protocol):
     """Asks link_service to warm the cache, for the next try of a visitor who could not be answered in time [L4]."""
@@ -63,6 +71,7 @@ class ReadRequests(Protocol):
         counted."""
 
 
+KEPT = "linkmesh.kept"  # where a request's scope says whether its trace is kept, if that was decided before
 SHORTCUTS = "linkmesh.shortcuts"  # where a request's scope has them, if it came through our own protocol
 
 
@@ -93,3 +102,6 @@ class Keys(Protocol):
             Unauthenticated: no such key.
             Unavailable: nobody can tell now.
         """
+
+    def known(self, key: str) -> Principal | None:
+        """The principal of a key that was verified in the last second; None: `verify` it."""

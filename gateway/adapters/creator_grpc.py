@@ -86,13 +86,11 @@ class GrpcLinkCreator:
         """
         if request.request_id or request.custom_code:
             return (await self._links.CreateLink(request, timeout=TIMEOUT_S)).link
-        if len(self._waiting) >= self._waiting_max:
-            raise Unavailable("unavailable", "Too many links are being made.", retry_after_s=1)
         parent = current_traceparent()
         current = begin_span(_SPAN, SpanKind.CLIENT, parent=parent, attributes=_ATTRIBUTES)
         traceparent = parent if current is None else traceparent_of(current)
         try:
-            return await self._enqueue(request, traceparent or "")
+            return await self.begin(request, traceparent or "")
         except ServiceError as exc:
             if current is not None:
                 _describe(current, exc)
@@ -101,7 +99,14 @@ class GrpcLinkCreator:
             if current is not None:
                 current.end()
 
-    def _enqueue(self, request: pb.CreateLinkRequest, traceparent: str) -> "asyncio.Future[link_pb2.Link]":
+    def begin(self, request: pb.CreateLinkRequest, traceparent: str) -> "asyncio.Future[link_pb2.Link]":
+        """The same without waiting, of a create that goes with others, as part of a trace that is not told here.
+
+        Raises:
+            Unavailable: too many wait; nothing was begun.
+        """
+        if len(self._waiting) >= self._waiting_max:
+            raise Unavailable("unavailable", "Too many links are being made.", retry_after_s=1)
         deadline = self._clock.monotonic() + TIMEOUT_S
         create = _Create(request, traceparent, deadline, self._loop.create_future())
         self._waiting.append(create)

@@ -58,9 +58,8 @@ class GrpcKeys:
             Unauthenticated: no such key.
             ServiceError: link_service does not answer.
         """
-        known = self._verdicts.get(key)
-        if known is not None and self._clock.monotonic() - known[0] <= _VERDICT_S:
-            self._verdicts.move_to_end(key)
+        known = self._fresh(key)
+        if known is not None:
             principal = known[1]
         elif is_well_formed(key):
             principal = await self._share(key)
@@ -69,6 +68,18 @@ class GrpcKeys:
         if principal is None:
             raise _unknown()
         return principal
+
+    def known(self, key: str) -> Principal | None:
+        """The principal, as far as it was asked a moment ago; None: `verify` it."""
+        known = self._fresh(key)
+        return known[1] if known is not None else None
+
+    def _fresh(self, key: str) -> tuple[float, Principal | None] | None:
+        known = self._verdicts.get(key)
+        if known is None or self._clock.monotonic() - known[0] > _VERDICT_S:
+            return None
+        self._verdicts.move_to_end(key)
+        return known
 
     def _share(self, key: str) -> "asyncio.Future[Principal | None]":
         """The answer of the question that is under way, if it is young enough, or of a new one."""

@@ -5,8 +5,9 @@ documented route has. Anything else, also everything that is wrong with a reques
 is one place that says so. docs/CONTRACTS.md and /openapi.json describe both.
 """
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,6 +31,7 @@ from gateway.ports import Keys, LinkCreator, Resolver
 from shortener.link.v1 import link_pb2
 
 PATH = "/api/links"
+Headers = Iterable[tuple[bytes, bytes]]
 _JSON = (b"application/json", b"application/json; charset=utf-8")
 _BEARER = b"Bearer "
 _API_KEY = re.compile(rb"[\x21-\x7e]+")  # an empty one lets the other header speak, and white space is cut off, there
@@ -56,9 +58,38 @@ class Creates:
         self._public_url = public_url
         self._clock = clock
 
+    def begin(self, headers: Headers, body: bytes, traceparent: str) -> "asyncio.Future[link_pb2.Link] | None":
+        """Begins a plain create that waits for nothing but link_service: its key was verified a moment ago, and it goes
+        with others. None: it is another one, and nothing was done.
+
+        Raises:
+            ServiceError: too many wait.
+        """
+        plain = _plain(headers)
+        if plain is None or plain.idempotency_key:
+            return None
+        try:
+            wanted = _parse(body)
+        except (ValidationError, UnicodeDecodeError):
+            return None
+        principal = self._keys.known(plain.api_key)
+        if principal is None or wanted.custom_code:
+            return None
+        return self._creator.begin(create_request(wanted, principal, ""), traceparent)
+
+    def end(self, made: "asyncio.Future[link_pb2.Link]", trace_id: str) -> Answer:
+        """The answer to what `begin` began, once it is done."""
+        try:
+            if made.exception() is None:
+                return self._made(made.result())
+            with told_outcome():
+                return self._made(made.result())  # raises
+        except ServiceError as exc:
+            return problem_answer(problem_of(exc), trace_id)
+
     async def answer(self, scope: Scope, body: bytes) -> Answer | None:
         """The answer; None: this is no plain create, nothing was done, and the API shall answer it."""
-        plain = _plain(scope)
+        plain = _plain(scope["headers"])
         if plain is None:
             return None
         try:
@@ -122,9 +153,9 @@ def _plain_json(message: link_pb2.Link, public_url: str) -> Json | None:
     }
 
 
-def _plain(scope: Scope) -> _Plain | None:
+def _plain(headers: Headers) -> _Plain | None:
     found: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name in _ONE_EACH:
             if name in found:
                 return None

@@ -19,6 +19,7 @@ from contracts.reasons import Reason
 from gateway.domain.problems import Problem
 from gateway.handlers.answers import INTERNAL, Answer, header, prefers_html, problem_answer, problem_page, send_answer
 from gateway.handlers.bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX, BodyRefused, read_body, replay
+from gateway.ports import KEPT
 
 DURATION = Histogram(
     "http_server_request_duration_seconds",
@@ -66,7 +67,8 @@ class Front:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         path: str = scope["path"]
         links = [value] if (value := header(scope, b"traceparent")) else []
-        with start_trace(method, keep_ratio=self._keep_ratio, links=links) as span:
+        ratio = float(scope[KEPT]) if KEPT in scope else self._keep_ratio
+        with start_trace(method, keep_ratio=ratio, links=links) as span:
             if path.startswith("/api/") or path == "/openapi.json":
                 route, status = await self._pass_to_api(scope, receive, send)
             else:
@@ -75,7 +77,7 @@ class Front:
                 await send_answer(send, answer, scope)
             if span.is_recording():
                 _describe(span, method, route, status)
-        self._observe(method, route, status, self._clock.monotonic() - began)
+        self.observe(method, route, status, self._clock.monotonic() - began)
 
     async def _answer(self, scope: Scope, method: str, path: str) -> tuple[str, Answer]:
         """The answer to everything but the API, and the template of its path."""
@@ -129,7 +131,8 @@ class Front:
             logger.exception("a create failed")
             return problem_answer(INTERNAL, current_trace_id())
 
-    def _observe(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts an answered request."""
         observe = self._durations.get((method, route, status))
         if observe is None:
             observe = self._durations[method, route, status] = DURATION.labels(method, route, status).observe

@@ -15,6 +15,7 @@ from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.resolver_grpc import GrpcResolver
 from gateway.domain.clicks import Click
+from gateway.fastpath import FastCreates
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
@@ -101,6 +102,7 @@ class Door:
     read_requests: FakeReadRequests
     clock: FakeClock
     front: Front
+    fast: FastCreates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,7 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
             keep_ratio=wanted.keep_ratio,
             clock=clock,
         )
+        fast = FastCreates(creates, front, keep_ratio=wanted.keep_ratio, clock=clock)
         transport = httpx.ASGITransport(cast("Any", front), client=(wanted.client_address, 40_000))
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=wanted.headers) as client:
-            yield Door(client, peers, cache, clicks, read_requests, clock, front)
+            yield Door(client, peers, cache, clicks, read_requests, clock, front, fast)
