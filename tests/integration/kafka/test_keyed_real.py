@@ -224,8 +224,8 @@ def test_a_dead_member_is_replaced_and_a_restarted_one_keeps_its_seat(world: Wor
             return {who for who, _ in world.seen[-20:]}
 
         async with world.member("one", seat="seat-1"):
-            async with world.member("two", seat="seat-2"):
-                await until(lambda: world.ready.get("two") == (True, ""))
+            async with world.member("two", seat="seat-2"):  # ready is who has partitions; who came later shared them
+                await until(lambda: all(world.ready.get(name) == (True, "") for name in ("one", "two")))
                 await sent()
                 assert await handled() == {"one", "two"}
             async with world.member("two", seat="seat-2"):
