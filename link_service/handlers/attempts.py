@@ -18,11 +18,13 @@ from chassis.errors import (
 from contracts.link import EventId, Link, LinkKey, UserId
 from contracts.reasons import Reason
 from link_service.domain.intents import APPLY_WITHIN, Attempt, Intent
+from link_service.handlers.refusals import NoRoom
 from link_service.ports import Intents, Late, LinkCache
 
 # A flow ends with one of these only before `mutate` or after a verdict of it that did nothing, and never repeats a call
-# whose outcome it does not know. Unavailable is not among them: it may hide an answer [I3].
-_REFUSALS = (Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound)
+# whose outcome it does not know. Unavailable is not among them: it may hide an answer [I3]. But no room is an answer,
+# and a Redis that is full must not be filled further by the intents of what it refuses.
+_REFUSALS = (Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NoRoom, NotFound)
 logger = logging.getLogger(__name__)
 
 

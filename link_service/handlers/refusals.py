@@ -23,6 +23,10 @@ def invalid_field(field: str, sentence: str) -> InvalidArgument:
     return InvalidArgument(Reason.INVALID_FIELD.code, sentence, fields=(FieldViolation(field, sentence),))
 
 
-def full() -> Unavailable:
+class NoRoom(Unavailable):
+    """Redis has answered that it has no room: unlike with others of this kind, it is certain that nothing was done."""
+
+
+def full() -> NoRoom:
     """Redis has no room until events have gone to Kafka."""
-    return Unavailable("unavailable", "Too many changes wait to be recorded.", retry_after_s=_FULL_RETRY_S)
+    return NoRoom("unavailable", "Too many changes wait to be recorded.", retry_after_s=_FULL_RETRY_S)
