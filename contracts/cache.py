@@ -26,7 +26,7 @@ Calls, `FCALL <name> <number of keys> <keys> <arguments>`; every reply is an arr
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from struct import Struct
 from typing import NewType
@@ -172,7 +172,7 @@ class OutboxEntry:
 
 def encode_outbox_entry(event: LinkEvent, traceparent: str | None, link: LinkMessage | None = None) -> bytes:
     """The entry of an event in outbox:{bb}, under the field `e`. `link`: its link's message, if it is there already."""
-    header = event_header(event)
+    header = event_header(event, link)
     return OutboxMessage(
         event_type=event_type_name(event.type),
         event=encode_event(event, link, header),
@@ -233,14 +233,18 @@ class Mutation:
     not_after: datetime | None = None  # Redis time after which it must not be applied any more; None: never re-sent
     remember: bool = False  # keep the result for 24 h: only when the client sent an idempotency key
     traceparent: str | None = None
+    message: LinkMessage | None = field(default=None, compare=False)  # of the event's link, if it is there already
 
 
 def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None = None) -> FunctionCall:
     """R1. `outbox_bytes_max`: budget of all outbox streams together [O3]; 0: OUTBOX_OF_MEMORY of maxmemory.
     `run_id`: the only run of Redis that may do it [R8]; None: whichever."""
     event = mutation.event
-    key, message = event.link.key, link_to_message(event.link)
-    keys = (url_key(key), lease_key(key), seen_key(key, event.event_id), outbox_key(bucket_of(key)))
+    key = event.link.key
+    message = link_to_message(event.link) if mutation.message is None else mutation.message
+    bucket = bucket_of(key)
+    tagged = f"{{{bucket:02d}}}:"  # the names below, with one look at the key
+    keys = (f"url:{tagged}{key}", f"lease:{tagged}{key}", f"seen:{tagged}{event.event_id}", outbox_key(bucket))
     not_after_ms = int(mutation.not_after.timestamp() * 1000) if mutation.not_after else 0
     values = (
         mutation.base_version,

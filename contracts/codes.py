@@ -67,34 +67,32 @@ class CodePermutation:
             value = self._backward(value)
         return value
 
-    def _round(self, index: int, half: int) -> int:
-        digest = _keyed(self.key)[index].copy()  # half of what keying it anew costs
-        digest.update(half.to_bytes(8, "big"))
-        return int.from_bytes(digest.digest(), "big")
-
     def _forward(self, value: int) -> int:
         left, right = divmod(value, _B)
-        for index in range(_ROUNDS):
-            if index % 2 == 0:
-                left = (left + self._round(index, right)) % _A
-            else:
-                right = (right + self._round(index, left)) % _B
+        for first, second in _keyed(self.key):
+            left = (left + _round(first, right)) % _A
+            right = (right + _round(second, left)) % _B
         return left * _B + right
 
     def _backward(self, value: int) -> int:
         left, right = divmod(value, _B)
-        for index in reversed(range(_ROUNDS)):
-            if index % 2 == 0:
-                left = (left - self._round(index, right)) % _A
-            else:
-                right = (right - self._round(index, left)) % _B
+        for first, second in reversed(_keyed(self.key)):
+            right = (right - _round(second, left)) % _B
+            left = (left - _round(first, right)) % _A
         return left * _B + right
 
 
+def _round(keyed: "blake2b", half: int) -> int:
+    digest = keyed.copy()  # half of what keying it anew costs
+    digest.update(half.to_bytes(8, "big"))
+    return int.from_bytes(digest.digest(), "big")
+
+
 @lru_cache(maxsize=4)
-def _keyed(key: bytes) -> "tuple[blake2b, ...]":
-    """The hash of each round, with its key and salt and nothing else yet."""
-    return tuple(blake2b(digest_size=8, key=key, salt=index.to_bytes(1, "big")) for index in range(_ROUNDS))
+def _keyed(key: bytes) -> "tuple[tuple[blake2b, blake2b], ...]":
+    """The hash of each round, with its key and salt and nothing else yet; two rounds at a time."""
+    rounds = [blake2b(digest_size=8, key=key, salt=index.to_bytes(1, "big")) for index in range(_ROUNDS)]
+    return tuple(zip(rounds[::2], rounds[1::2], strict=True))
 
 
 def to_base62(value: int) -> str:

@@ -69,6 +69,7 @@ def moment(message: Timestamp) -> datetime:
 
 def link_to_message(link: Link) -> link_pb2.Link:
     """The protobuf message of a link."""
+    created = timestamp(link.created_at)
     message = link_pb2.Link(
         short_code=link.short_code,
         domain=link.domain,
@@ -77,8 +78,8 @@ def link_to_message(link: Link) -> link_pb2.Link:
         is_custom=link.is_custom,
         version=link.version,
         state=_STATES[link.state],
-        created_at=timestamp(link.created_at),
-        updated_at=timestamp(link.updated_at),
+        created_at=created,
+        updated_at=created if link.updated_at is link.created_at else timestamp(link.updated_at),
         redirect_status=link.redirect_status,
         title=link.title,
         tags=link.tags,
@@ -124,12 +125,12 @@ def link_from_message(message: link_pb2.Link) -> Link:
     )
 
 
-def event_header(event: LinkEvent) -> events_pb.EventHeader:
-    """The protobuf header of an event."""
+def event_header(event: LinkEvent, link: link_pb2.Link | None = None) -> events_pb.EventHeader:
+    """The protobuf header of an event. `link`: its link's message, if it exists already."""
     return events_pb.EventHeader(
         event_id=event.event_id,
         version=event.version,
-        at=timestamp(event.at),
+        at=timestamp(event.at) if link is None or event.at is not event.link.updated_at else link.updated_at,
         user_id=event.user_id,
         trace_id=event.trace_id,
     )

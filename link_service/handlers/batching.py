@@ -19,8 +19,7 @@ from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
 from chassis.item_problems import problem_of
 from chassis.telemetry import begin_span, is_traceparent, span, traceparent_of
-from contracts.link import Link, UserId
-from contracts.link_codec import link_to_message
+from contracts.link import UserId
 from contracts.scopes import LINKS_WRITE
 from link_service.domain import links
 from link_service.domain.destinations import DestinationPolicy
@@ -145,9 +144,7 @@ class BatchCreation:
                 outcome = _unexpected(exc)
             if isinstance(outcome, ServiceError):
                 _describe(current, outcome)
-        results[place] = (
-            _problem(outcome) if isinstance(outcome, ServiceError) else pb.BatchedCreateLinkResult(link=outcome)
-        )
+        results[place] = _result(outcome)
 
 
 def _is_over(item: pb.BatchedCreateLink) -> bool:
@@ -177,10 +174,8 @@ def _unexpected(failure: Exception) -> Internal:
     return Internal("internal", "Something went wrong on our side.")
 
 
-def _result(outcome: Link | ServiceError) -> pb.BatchedCreateLinkResult:
-    if isinstance(outcome, ServiceError):
-        return _problem(outcome)
-    return pb.BatchedCreateLinkResult(link=link_to_message(outcome))
+def _result(outcome: link_pb2.Link | ServiceError) -> pb.BatchedCreateLinkResult:
+    return _problem(outcome) if isinstance(outcome, ServiceError) else pb.BatchedCreateLinkResult(link=outcome)
 
 
 def _problem(error: ServiceError) -> pb.BatchedCreateLinkResult:

@@ -10,6 +10,7 @@ from chassis.telemetry import current_trace_id, current_traceparent, trace_id_of
 from contracts.cache import Mutation
 from contracts.codes import CodePermutation
 from contracts.link import EventId, Link, LinkEvent, LinkKey, UserId, link_key
+from contracts.link_codec import link_to_message
 from contracts.reasons import Reason
 from link_service.domain import links
 from link_service.domain.changes import Gone, Refusal
@@ -21,6 +22,7 @@ from link_service.handlers.metrics import LINKS_CHANGED, LINKS_CREATED, RACES_LO
 from link_service.handlers.reading import Base, Reader
 from link_service.handlers.refusals import full, not_found, told
 from link_service.ports import Conflict, Done, Full, Late, LeaseNeeded, LinkCache, Verdict
+from shortener.link.v1 import link_pb2
 
 Decide = Callable[[Link, Who], LinkEvent | Refusal]  # pure, and repeated after a lost race
 _RACES_MAX = 32  # nobody loses so often; the caller's deadline comes first
@@ -57,10 +59,10 @@ class GeneratedCreation:
         async with self._attempts.carry(request, self._new_key()) as carried:
             return await self._apply(terms, request, carried)
 
-    async def create_all(self, wanted: Sequence[Wanted]) -> Sequence[Link | ServiceError]:
+    async def create_all(self, wanted: Sequence[Wanted]) -> Sequence[link_pb2.Link | ServiceError]:
         """For each the link that was made, or what `create` would have raised of it; one call to Redis for all. None
         has an idempotency key."""
-        found: list[Link | ServiceError] = [_no_codes()] * len(wanted)
+        found: list[link_pb2.Link | ServiceError] = [_no_codes()] * len(wanted)
         mutations: list[Mutation] = []
         now = self._clock.now()
         for item in wanted:  # who comes when the ids are used up leaves those before alone
@@ -69,10 +71,14 @@ class GeneratedCreation:
                 break
             actor = Who(item.user_id, EventId(uuid7(now)), trace_id_of(item.traceparent))
             event = links.create(item.terms, self._codes.code_of(number), who=actor, now=now)
-            mutations.append(Mutation(event=event, base_version=0, generated=True, traceparent=item.traceparent))
+            message = link_to_message(event.link)  # for Redis, and for the answer
+            mutations.append(
+                Mutation(event=event, base_version=0, generated=True, traceparent=item.traceparent, message=message)
+            )
         if mutations:
-            found[: len(mutations)] = [_made(verdict) for verdict in await self._cache.mutate_all(mutations)]
-        LINKS_CREATED.labels("generated").inc(sum(isinstance(item, Link) for item in found))
+            verdicts = await self._cache.mutate_all(mutations)
+            found[: len(mutations)] = map(_made, mutations, verdicts)
+        LINKS_CREATED.labels("generated").inc(sum(isinstance(item, link_pb2.Link) for item in found))
         return found
 
     async def _apply(self, terms: Terms, request: Repeatable, carried: Carried) -> Link:
@@ -99,11 +105,13 @@ class GeneratedCreation:
         return link_key(self._codes.code_of(number))
 
 
-def _made(verdict: Verdict | Unavailable) -> Link | ServiceError:
+def _made(mutation: Mutation, verdict: Verdict | Unavailable) -> link_pb2.Link | ServiceError:
     """What a verdict on the creation of one of many links means."""
     match verdict:
         case Done(link):
-            return link
+            if mutation.message is not None and link is mutation.event.link:
+                return mutation.message
+            return link_to_message(link)
         case Full():
             return full()
         case Conflict() | LeaseNeeded() | Late():

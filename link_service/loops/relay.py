@@ -43,7 +43,7 @@ class RelayPolicy:
 
     lease_ms: int = 3000  # as long as nobody relays after a leader was killed
     renew_s: float = 1.0  # two renewals may fail before the lease is lost
-    collect_s: float = 0.02  # while events come in crowds: a batch costs a millisecond of CPU, whatever is in it
+    collect_s: float = 0.04  # while events come in crowds: a batch costs a millisecond of CPU, whatever is in it
     crowd: tuple[int, int] = (4, 200)  # sizes of batches behind which to collect; fewer: in no hurry; more: a backlog
     read_wait_s: float = 0.5  # how long a read may block; an event ends it at once
     send_timeout_s: float = 5.0
