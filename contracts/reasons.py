@@ -28,7 +28,7 @@ class Reason(Enum):
     INVALID_CUSTOM_CODE = ("invalid_custom_code", 422, "The code is not allowed")
     INVALID_FIELD = ("invalid_field", 422, "A field is not valid")
     INVALID_WEBHOOK_URL = ("invalid_webhook_url", 422, "The webhook URL is not allowed")
-    IDEMPOTENCY_KEY_REUSED = ("idempotency_key_reused", 422, "The idempotency key was used with another body")
+    IDEMPOTENCY_KEY_REUSED = ("idempotency_key_reused", 422, "The idempotency key was used with another request")
     ENDPOINT_LIMIT = ("endpoint_limit", 422, "The account has all the endpoints it may have")
     RATE_LIMITED = ("rate_limited", 429, "Too many requests")
     HEADERS_TOO_LARGE = ("headers_too_large", 431, "The request's headers are too large")

@@ -15,13 +15,17 @@ TIMEOUT_S = 10.0
 
 
 class Problem(Exception):
-    """The gateway's refusal (RFC 9457): `status`, the stable `code`, a sentence, and the trace to look at."""
+    """The gateway's refusal (RFC 9457): `status`, the stable `code`, a sentence, the trace to look at, and in `errors`
+    what is wrong with which field, where the sentence does not say it."""
 
-    def __init__(self, status: int, code: str, detail: str, trace_id: str = "") -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, trace_id: str = "", errors: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.trace_id = trace_id
+        self.errors = {field: said for field, said in (errors or {}).items() if said != detail}
 
 
 class Unreachable(Exception):
@@ -154,6 +158,7 @@ def _problem(answer: httpx.Response) -> Problem:
     try:
         told = answer.json()
         detail = str(told.get("detail") or told.get("title") or answer.reason_phrase)
-        return Problem(answer.status_code, str(told.get("code", "")), detail, str(told.get("trace_id", "")))
-    except (ValueError, AttributeError):
+        errors = {str(one.get("field", "")): str(one.get("description", "")) for one in told.get("errors") or ()}
+        return Problem(answer.status_code, str(told.get("code", "")), detail, str(told.get("trace_id", "")), errors)
+    except (ValueError, AttributeError, TypeError):
         return Problem(answer.status_code, "", f"the gateway answers {answer.status_code} {answer.reason_phrase}")

@@ -244,7 +244,7 @@ class CheckpointedRunner:
                 await self._source.commit(position)
         except (Unavailable, TimeoutError) as error:
             COMMIT_FAILURES.labels(self._group).inc()
-            logger.info("commit failed: %s", error)
+            logger.info("commit failed: %s", str(error) or type(error).__name__)
 
     def _set_pauses(self, wanted: frozenset[TopicPartition]) -> None:
         self._source.pause(wanted - self._paused)

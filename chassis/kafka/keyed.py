@@ -196,7 +196,7 @@ class KeyedRunner:
                     self._window.committed(position)
         except (Unavailable, TimeoutError) as error:
             COMMIT_FAILURES.labels(self._group).inc()
-            logger.info("commit failed: %s", error)
+            logger.info("commit failed: %s", str(error) or type(error).__name__)
 
     def _measure(self) -> None:
         now_s = self._clock.now().timestamp()

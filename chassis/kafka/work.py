@@ -216,7 +216,8 @@ class Work:
         except DEPENDENCY_AWAY:
             self._window.bury_later(ticket, due=self._clock.monotonic() + self._policy.burial_retry_s)
             return
-        logger.warning("dead letter after %d attempts: %s", attempts, verdict.reason)
+        at = f"{ticket.record.topic}/{ticket.record.partition}/{ticket.record.offset}"
+        logger.warning("dead letter of %s after %d attempts: %s", at, attempts, verdict.reason)
         count_dead_letter(self._group, verdict.reason)
         self._count(ticket, "buried" if self._window.complete(ticket) else "stale")
 

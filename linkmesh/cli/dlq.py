@@ -91,11 +91,14 @@ def replay(
     # Clicks are told apart by their sequence, which takes a replay for a repeat, until rule A9 is built.
     wanted = replace(meant, except_groups=frozenset(ANALYTICS_EVENTS.groups))
     contents = _read(state)
+    _check_ids(ids, contents)
     letters = [letter for letter in contents.letters if wanted.picks(letter)]
     if left := sum(meant.picks(letter) for letter in contents.letters) - len(letters):
         note(f"{left} of {ANALYTICS_EVENTS.groups[0]} are left alone: it would take a replayed click for a repeat")
     if cut := sum(replace(wanted, fates=frozenset({Fate.CUT})).picks(letter) for letter in contents.letters):
         note(f"{cut} are left alone: too large to be buried whole, their records are only in the topic they came from")
+    if sent := sum(letter.id in (ids or ()) and letter.fate is Fate.REPLAYED for letter in contents.letters):
+        note(f"{sent} are left alone: they were replayed before, and no letter is sent twice")
     if dry_run:
         result: dict[str, object] = {"dry_run": True, "letters": [text.brief(letter) for letter in letters]}
         show(result, lambda: text.table_of(letters, f"{len(letters)} would be replayed"), as_json=as_json)
@@ -127,7 +130,9 @@ def purge(
     wanted = _selection(ids, group, reason, code, since, until)
     if replayed:
         wanted = replace(wanted, fates=frozenset({Fate.REPLAYED, Fate.COPY}))
-    plan = plan_purge(_read(state), wanted, now_ms=_now_ms())
+    contents = _read(state)
+    _check_ids(ids, contents)
+    plan = plan_purge(contents, wanted, now_ms=_now_ms())
     done = {"dry_run": dry_run, "deleted": len(plan.letters), "kept": len(plan.kept)}
     if dry_run:
         show(done, lambda: text.table_of(plan.letters, text.purged(plan, "would be deleted")), as_json=as_json)
@@ -175,6 +180,12 @@ def _selection(ids: list[str] | None, group: str, reason: str, code: str, since:
         ids=frozenset(ids or ()), group=group or None, reason=reason or None, code=code or None,
         since_ms=since_ms, until_ms=until_ms,
     )  # fmt: skip
+
+
+def _check_ids(ids: list[str] | None, contents: "Contents") -> None:
+    """End where a letter is named that does not exist: a slip of the pen is no success."""
+    if unknown := sorted(set(ids or ()) - {letter.id for letter in contents.letters}):
+        fail(f"there is no letter {', '.join(unknown)}", "linkmesh dlq list --all", NOT_FOUND)
 
 
 def _replayed(state: "Path", wanted: "Selection", total: int) -> "Replayed":

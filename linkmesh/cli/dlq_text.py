@@ -118,7 +118,7 @@ def full(letter: "Letter") -> dict[str, object]:
 
 def listing(letters: "Sequence[Letter]", limit: int, counts: Summary) -> str:
     """Return what `list` prints."""
-    more = f"the newest {limit} of {len(letters)}" if len(letters) > limit else f"{len(letters)} dead letters"
+    more = f"the newest {limit} of {len(letters)}" if len(letters) > limit else _many(len(letters))
     lines = [table_of(letters[-limit:], more)]
     if counts["last_hour"]:
         rows = [(f"  {c['group']}", str(c["count"]), c["severity"], _stopped(c)) for c in counts["last_hour"]]
@@ -165,8 +165,17 @@ def purged(plan: "Purge", what: str) -> str:
     from chassis.kafka.letters import Fate
 
     waiting = sum(letter.fate in (Fate.WAITING, Fate.CLAIMED, Fate.CUT) for letter in plan.letters)
-    sentence = f"{len(plan.letters)} dead letters {what}, {waiting} of them never replayed"
-    return f"{sentence}; {len(plan.kept)} stay, because they stand behind others that do" if plan.kept else sentence
+    sentence = f"{_many(len(plan.letters))} {what}, {waiting} of them never replayed"
+    if not plan.kept:
+        return sentence
+    return (
+        f"{sentence}; {len(plan.kept)} of those meant must stay, behind one that is not meant"
+        " or the note of a `resume` within 24 hours"
+    )
+
+
+def _many(count: int) -> str:
+    return f"{count} dead letter" + ("" if count == 1 else "s")
 
 
 def _stopped(counted: CountedLately) -> str:

@@ -129,4 +129,6 @@ def _row(event: dict[str, object]) -> tuple[str, ...]:
 def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value) or "-"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "-" if value in (None, "") else str(value)

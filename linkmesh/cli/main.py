@@ -74,9 +74,10 @@ def _explain(error: Exception) -> None:
 
     match error:
         case Problem():
-            trace_id = f"trace {error.trace_id}" if error.trace_id else ""
+            more = [f"{field}: {said}" for field, said in error.errors.items()]
+            more += [f"trace {error.trace_id}"] if error.trace_id else []
             named = f"{error} ({error.code})" if error.code else str(error)
-            fail(named, trace_id, NOT_FOUND if error.status == 404 else FAILED)
+            fail(named, "\n          ".join(more), NOT_FOUND if error.status == 404 else FAILED)
         case Unreachable():
             fail(str(error), "is it running? linkmesh status", NOT_FOUND)
         case LocalError():

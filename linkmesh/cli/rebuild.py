@@ -80,7 +80,8 @@ def _all(state: "Path", page_token: str, *, as_json: bool) -> None:
               "stopped": done.stopped, "next_page_token": done.page_token}  # fmt: skip
     show(result, lambda: _all_text(done), as_json=as_json)
     if done.stopped:
-        fail(f"stopped: {done.stopped}", f"go on with: linkmesh rebuild --all --page-token {done.page_token!r}")
+        onward = f" --page-token {done.page_token!r}" if done.page_token else ""
+        fail(f"stopped: {done.stopped}", f"go on with: linkmesh rebuild --all{onward}")
     if done.failures:
         raise typer.Exit(FAILED)
 
@@ -109,6 +110,8 @@ def _all_text(done: "Rebuilt") -> str:
 
 def _from_kafka(state: "Path", since: str, *, as_json: bool) -> None:
     """Replay the topic; exit 1 if a link's newest event is not in the table, or met another one there."""
+    from botocore.exceptions import BotoCoreError
+
     from chassis.clock import SystemClock
     from linkmesh.cli.dlq_text import moment_ms
 
@@ -118,8 +121,11 @@ def _from_kafka(state: "Path", since: str, *, as_json: bool) -> None:
     except ValueError as error:
         fail(str(error), "an age such as 2h or 7d, or a time such as 2026-05-01T12:00:00Z", USAGE)
     kafka, redis, dynamodb = _stores(state)
-    with explained("what was replayed stays; repeat the command", FAILED):
-        done = asyncio.run(_replay(kafka, redis, dynamodb, since_ms))
+    try:
+        with explained("what was replayed stays; repeat the command", FAILED):
+            done = asyncio.run(_replay(kafka, redis, dynamodb, since_ms))
+    except BotoCoreError as error:  # of the settings: a call that failed is an Unavailable
+        fail(f"the database cannot be used: {error}", "LINKMESH_DYNAMODB is its endpoint; without it, AWS", USAGE)
     result = {"records": done.records, "links": done.links, "rejected": dict(done.rejected),
               "headless": done.headless, "missing": done.missing}  # fmt: skip
     show(result, lambda: _replay_text(done), as_json=as_json)

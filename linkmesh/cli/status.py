@@ -16,6 +16,7 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
     from linkmesh.local.control import ask
     from linkmesh.local.dead_letters import counted_now
     from linkmesh.local.lag import worst_now
+    from linkmesh.local.readiness import reasons
 
     quieten()
     about = ask(running_state(state), "status")
@@ -23,8 +24,8 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
     assert isinstance(members, list), "see control.py"
     for member in members:
         member["memory_mb"] = _memory_mb(member["pid"])
-    lag = worst_now(about)
-    about["lag"] = lag
+    about["not_ready"] = unready = reasons(about)
+    about["lag"] = lag = worst_now(about)
     letters = counted_now(about) if lag is not None else None
     about["dead_letters"] = letters
 
@@ -41,6 +42,7 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
                 _lag_table(lag),
                 _dead_letters(letters),
                 f"{_readiness(about['ready'], members)}, {total} MB in all",
+                *(f"  {name}: {condition}: {why}" for name, all_ in unready.items() for condition, why in all_.items()),
             )
         )
 
@@ -74,7 +76,7 @@ def _lag_table(lag: list[dict[str, object]] | None) -> str:
     if lag is None:
         return "lag is unknown: Kafka does not answer\n"
     rows = [("group", "worst lag", "records", "")]
-    rows += [(str(row["group"]), f"{row['seconds']} s", str(row["records"]), str(row["level"])) for row in lag]
+    rows += [(str(row["group"]), f"{row['seconds']:.1f} s", str(row["records"]), str(row["level"])) for row in lag]
     return table(rows) + "\n"
 
 

@@ -12,7 +12,7 @@ from chassis.lifecycle import EXIT_CONFIG
 from linkmesh.local.errors import LocalError
 
 Report = Callable[[str], None]
-State = Literal["running", "starting", "paused", "stopped", "crashed", "failed"]
+State = Literal["running", "unready", "paused", "stopped", "crashed", "failed"]
 _LOOK_S = 0.1
 _STABLE_S = 10.0  # up for so long: the next crash counts as the first
 _FIRST_DELAY_S, _DELAY_MAX_S = 0.5, 10.0
@@ -95,7 +95,7 @@ class Watch:
                 return "paused"
         except psutil.Error:
             return "crashed"
-        return "running" if await self.member.is_ready() else "starting"
+        return "running" if await self.member.is_ready() else "unready"
 
     async def hold(self) -> None:
         """Stop it and leave it down until `release`."""

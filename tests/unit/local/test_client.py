@@ -1,5 +1,6 @@
 """The REST client: what is sent for what a person typed."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from linkmesh.cli import main
 from linkmesh.client import Client, Problem, Unreachable
 
 
@@ -63,3 +65,32 @@ def test_what_is_no_gateway_is_told() -> None:
         client.get_link("abc")
     with Client("http://127.0.0.1:1", "k") as client, pytest.raises(Unreachable):
         client.get_link("abc")
+
+
+@pytest.mark.parametrize(
+    ("detail", "errors", "shown"),
+    [
+        (
+            "See errors.",
+            '[{"field": "at", "description": "Not a time."}]',
+            ["See errors. (invalid_field)", "at: Not a time."],
+        ),
+        ("Not a time.", '[{"field": "at", "description": "Not a time."}]', ["Not a time. (invalid_field)"]),
+        ("Not a time.", "[]", ["Not a time. (invalid_field)"]),
+        ("Not a time.", "5", ["the gateway answers 422 Unprocessable Entity"]),
+    ],
+)
+def test_a_refusal_names_the_fields(
+    detail: str, errors: str, shown: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person is told which field is wrong and why, once: by the sentence, or below it."""
+    body = f'{{"code": "invalid_field", "detail": "{detail}", "errors": {errors}}}'.encode()
+    monkeypatch.setenv("LINKMESH_API_KEY", "k")
+    monkeypatch.setattr(sys, "argv", ["linkmesh", "link", "get", "abc", "--at", "x"])
+    with answering(422, body) as (gateway, _):
+        monkeypatch.setenv("LINKMESH_GATEWAY", gateway)
+        with pytest.raises(SystemExit) as caught:
+            main.main()
+
+    assert caught.value.code == 1
+    assert [line.removeprefix("linkmesh: ").strip() for line in capsys.readouterr().err.splitlines()] == shown

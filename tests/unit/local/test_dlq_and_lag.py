@@ -89,8 +89,10 @@ def test_sentences_tell_what_was_done_and_what_was_not() -> None:
         "1 are replayed by another call that runs now",
     ]
     assert dlq_text.purged(Purge({}, held[:2], held[2:]), "deleted") == (
-        "2 dead letters deleted, 2 of them never replayed; 1 stay, because they stand behind others that do"
+        "2 dead letters deleted, 2 of them never replayed; 1 of those meant must stay, behind one that is not meant"
+        " or the note of a `resume` within 24 hours"
     )
+    assert dlq_text.purged(Purge({}, held[:1], []), "deleted") == "1 dead letter deleted, 1 of them never replayed"
 
 
 def row(seconds: float, records: int = 0, partition: int = 0) -> PartitionLag:
