@@ -97,10 +97,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer. The parent's own method again, since a call costs as much as all of it."""
+        """A header; or a trailer, which only counts: it says neither who asks nor where from, no proxy looked at it.
+        The parent's own method again, since a call costs as much as all of it."""
         self._header_bytes += len(name) + len(value) + _LINE_BYTES
         if self._header_bytes > HEADER_BYTES_MAX:
             self._count(0)
+        if not self._in_headers:
+            return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True

@@ -190,6 +190,21 @@ def test_headers_that_do_not_come_end_the_connection() -> None:
     serving(scenario, HastyProtocol)
 
 
+def test_a_trailer_is_no_header() -> None:
+    """What stands behind a body in pieces says neither who asks nor where from: no proxy has looked at it."""
+    head = b"POST /api/links HTTP/1.1\r\nhost: lm.example\r\ncontent-type: application/json\r\n"
+    body = b'{"long_url": "https://example.com/"}'
+    trailer = b"authorization: Bearer " + KEY.encode() + b"\r\n"
+    pieces = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
+
+    async def scenario(dial: Dial) -> None:
+        async with dial() as wire:
+            assert (await wire.ask(head + pieces + trailer + b"\r\n"))[0] == 401
+            assert (await wire.ask(head + trailer + pieces + b"\r\n"))[0] == 201
+
+    serving(scenario)
+
+
 def test_a_large_body_is_refused_and_the_connection_goes_on() -> None:
     """Up to 1 MiB is read and thrown away, so that the answer arrives; a declared gigabyte ends the connection."""
 
