@@ -1,6 +1,7 @@
 """What the routes of links share: their names, preconditions and answers."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Header
@@ -59,10 +60,13 @@ def version_of(if_match: str) -> int:
     return version
 
 
+_stated = lru_cache(maxsize=1024)(principal_to_message)  # never changed, copied into each request
+
+
 def create_request(body: NewLink, principal: Principal, idempotency_key: str) -> pb.CreateLinkRequest:
     """The creation that a body asks for."""
     return pb.CreateLinkRequest(
-        principal=principal_to_message(principal),
+        principal=_stated(principal),
         request_id=idempotency_key,
         long_url=body.long_url,
         custom_code=body.custom_code or "",
