@@ -62,6 +62,10 @@ class FastCreates:
         except ServiceError as exc:
             self._answer(protocol, cycle, problem_answer(problem_of(exc), trace_id), began)
             return True
+        except Exception:
+            logger.exception("a create failed")
+            self._answer(protocol, cycle, problem_answer(INTERNAL, trace_id), began)
+            return True
         if made is None:
             return False
         made.add_done_callback(partial(self._end, protocol, cycle, trace_id, began))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace import Span, SpanKind
 
 from chassis.clock import Clock
-from chassis.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
+from chassis.errors import DeadlineExceeded, ServiceError, Unavailable
 from chassis.item_problems import error_of
 from chassis.telemetry import begin_span, current_traceparent, start_trace, traceparent_of
 from shortener.link.v1 import link_pb2
@@ -38,6 +38,8 @@ _GATHER_S = 0.002  # behind an answer to several: clients that were answered tog
 _SEVERAL = 4
 _GRAIN_S = 0.0005  # what is not worth a timer
 _PATIENCE_S = 0.02  # with a call under way, several times what one takes; a process that hangs must not hold up others
+_PATIENCE_MAX_S = 0.1  # on a machine so busy that calls take longer: two halves cost it twice as much as a whole
+_TIMES = 2  # what a call took lately
 _WAITING_MAX = 2048  # a third of a second of creates at full speed; who would wait longer had better come again
 _SPAN = "shortener.link.v1.LinkService/CreateLink"  # in a trace a create looks the same, however it travelled
 _ATTRIBUTES = {"rpc.system.name": "grpc", "rpc.method": _SPAN, "peer.service": "link_service"}
@@ -75,6 +77,7 @@ class GrpcLinkCreator:
         self._later: asyncio.TimerHandle | None = None
         self._answered = 0  # creates of the last call that was answered
         self._answered_at = -1.0
+        self._took_s = 0.0  # the last call that was answered with results
 
     async def create(self, request: pb.CreateLinkRequest) -> link_pb2.Link:
         """The link as stored.
@@ -132,7 +135,8 @@ class GrpcLinkCreator:
         if self._calls == 0:
             until = self._answered_at + _GATHER_S if self._answered >= max(_SEVERAL, waiting + 1) else 0.0
         elif self._calls < _CALLS_MAX:
-            until = self._called_at + _PATIENCE_S if waiting < _CROWD else 0.0
+            patience_s = min(max(_PATIENCE_S, _TIMES * self._took_s), _PATIENCE_MAX_S)
+            until = self._called_at + patience_s if waiting < _CROWD else 0.0
         else:
             until = math.inf
         left_s = until - self._clock.monotonic()
@@ -168,7 +172,7 @@ class GrpcLinkCreator:
 
     async def _call(self, batch: Sequence[_Create]) -> None:
         now = self._clock.monotonic()
-        failure: ServiceError = Unavailable("outcome_unknown", "The answer was given up.", retry_after_s=1)
+        failure: ServiceError = _lost()
         results: Sequence[pb.BatchedCreateLinkResult] = ()
         request = pb.BatchCreateLinksRequest()
         for create in batch:
@@ -177,12 +181,13 @@ class GrpcLinkCreator:
             with start_trace("BatchCreateLinks", keep_ratio=0.0):  # each create has a span in its own trace
                 response = await self._links.BatchCreateLinks(request, timeout=max(0.001, batch[-1].deadline - now))
             results = response.results
-            failure = Internal("internal", "link_service sent too few results.")
+            self._took_s = self._clock.monotonic() - now
+            failure = _lost()  # only of what has no result
         except ServiceError as exc:
             failure = exc
         except Exception:
-            logger.exception("a batch of creates failed")  # told to each as ours; the other batches go on
-            failure = Internal("internal", "Something went wrong on our side.")
+            logger.exception("a batch of creates failed")  # it was sent, so its links may be there
+            failure = _lost()
         finally:
             self._calls -= 1
             self._answered, self._answered_at = len(batch), self._clock.monotonic()
@@ -219,6 +224,10 @@ def _answer(create: _Create, result: pb.BatchedCreateLinkResult | None, failure:
         create.answer.set_result(result.link)
     else:
         create.answer.set_exception(error_of(result.problem))
+
+
+def _lost() -> Unavailable:
+    return Unavailable("outcome_unknown", "The answer got lost; look before you repeat.", retry_after_s=1)
 
 
 def _late(create: _Create) -> ServiceError:

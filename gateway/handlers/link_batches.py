@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from chassis.auth import Principal
 from chassis.clock import Clock
-from chassis.errors import Internal, ServiceError
+from chassis.errors import ServiceError, Unavailable
 from chassis.item_problems import error_of
 from chassis.telemetry import current_trace_id, current_traceparent
 from contracts.link import link_key
 from contracts.link_codec import link_from_message
 from contracts.link_json import Json, link_json
+from contracts.reasons import Reason
 from gateway.domain.problems import Problem, body_of
 from gateway.handlers.access import Authenticated
 from gateway.handlers.answers import problem_of
@@ -73,7 +74,7 @@ async def _create(
     with told_outcome():
         response = await links.BatchCreateLinks(pb.BatchCreateLinksRequest(items=items), timeout=_TIMEOUT_S)
     if len(response.results) != len(items):
-        raise Internal("internal", "link_service sent another number of results.")
+        raise Unavailable(Reason.OUTCOME_UNKNOWN.code, "The answer got lost; look before you repeat.")
     return response.results
 
 

@@ -116,6 +116,10 @@ class BatchCreation:
                 results[item.place] = _result(outcome)
                 if item.span is not None and isinstance(outcome, ServiceError):
                     _describe(item.span, outcome)
+        except Exception:
+            logger.exception("the creates of a batch failed")  # perhaps behind Redis: nobody knows which are made
+            for item in ready:
+                results[item.place] = _problem(_lost())
         finally:
             for item in ready:
                 if item.span is not None:
@@ -167,6 +171,10 @@ def _describe(current: Span, error: ServiceError) -> None:
 def _too_late() -> Unavailable:
     """Nothing was done, and the caller may say so."""
     return Unavailable("unavailable", "There was too much to do.", retry_after_s=1)
+
+
+def _lost() -> Unavailable:
+    return Unavailable("outcome_unknown", "What became of it is not known.")
 
 
 def _unexpected(failure: Exception) -> Internal:

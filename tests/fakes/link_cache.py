@@ -104,6 +104,7 @@ class FakeLinkCache:
         self.outbox_entries_max = outbox_entries_max  # stands for the budget of bytes [O3]; 0: none
         self.gate = gate
         self.pipelines: list[int] = []  # how many mutations each call of `mutate_all` had
+        self.bug: Exception | None = None  # what `mutate_all` raises, as only a fault of ours can
         self._tokens = itertools.count(1)
 
     async def get(self, key: LinkKey) -> Link | None:
@@ -128,6 +129,8 @@ class FakeLinkCache:
 
     async def mutate_all(self, mutations: Sequence[Mutation]) -> Sequence[Verdict | Unavailable]:
         self.pipelines.append(len(mutations))
+        if self.bug is not None:
+            raise self.bug
         return [await self._told(mutation) for mutation in mutations]
 
     async def _told(self, mutation: Mutation) -> Verdict | Unavailable:

@@ -210,3 +210,17 @@ def test_each_item_is_in_its_own_trace(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [left_with[LinkKey(result.link.short_code)] for result in results] == expected
 
         play(scenario)
+
+
+def test_a_bug_behind_the_pipeline_is_told_as_an_outcome_that_is_not_known() -> None:
+    """The creates that shared it may have been made; one that went its own way is not torn along."""
+
+    async def scenario(world: LinkWorld) -> None:
+        act_as("ada")
+        world.cache.bug = ValueError("planted")
+
+        results = await create(world, item(URL), item(URL, code="mine-1"), item("ftp://x.org"))
+
+        assert reasons(results) == ["OUTCOME_UNKNOWN", "", "INVALID_LONG_URL"]
+
+    play(scenario)
