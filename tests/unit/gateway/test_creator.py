@@ -196,6 +196,33 @@ def test_a_call_that_hangs_holds_up_nobody_for_long() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize(("took_s", "waits_s"), [(0.005, 0.02), (0.03, 0.06), (0.5, 0.1)])
+def test_where_calls_take_long_the_next_wait_longer_for_one(took_s: float, waits_s: float) -> None:
+    """Twice what the last call took, from 20 to 100 ms: on a busy machine two halves cost twice as much as a whole."""
+
+    async def scenario(it: Creating) -> None:
+        loop = asyncio.get_running_loop()
+        it.peer.gate = asyncio.Event()
+        (slow,) = it.ask("slow")
+        await called(it, 1)
+        await asyncio.sleep(took_s)
+        it.peer.gate.set()
+        await slow
+
+        it.peer.gate = asyncio.Event()
+        began = loop.time()
+        (first,) = it.ask("a")
+        await called(it, 2)
+        gate, it.peer.gate = it.peer.gate, None
+        (other,) = it.ask("b")
+        assert code_of(await other) == "b"
+        assert loop.time() - began == pytest.approx(waits_s, abs=0.001)
+        gate.set()
+        await first
+
+    play(scenario)
+
+
 def test_while_two_calls_are_under_way_a_crowd_collects() -> None:
     """A crowd does not wait for one call; but at most two are under way, of at most a hundred creates each, oldest
     first; nobody is left behind."""
