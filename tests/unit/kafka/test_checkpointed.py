@@ -179,7 +179,7 @@ def test_the_handlers_position_rules_not_kafkas() -> None:
 
 @pytest.mark.rule("C4", "A4")
 def test_a_commit_ahead_of_the_store_skips_nothing() -> None:
-    """Kafka's commit may be ahead, by a store that was restored or a commit of somebody else: the store's word counts."""
+    """Kafka's commit may be ahead: a store was restored, or somebody else committed. The store's word counts."""
 
     async def scenario() -> None:
         bench = make_bench()
