@@ -107,6 +107,7 @@ def request_of(*headers: str, body: bytes = BODY, line: str = "POST /api/links H
 
 
 CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+TRAILING = CHUNKED[:-2] + f"Authorization: Bearer {KEY}\r\n\r\n".encode()
 CASES: dict[str, tuple[list[bytes], bool]] = {  # what is sent, in pieces; whether it goes past the app
     "plain": ([request_of()], True),
     "all its fields": (
@@ -128,6 +129,7 @@ CASES: dict[str, tuple[list[bytes], bool]] = {  # what is sent, in pieces; wheth
     "no link": ([request_of(body=b'{"title":"x"}')], False),
     "nobody's key": ([request_of(key="lk_live_nobody")], False),
     "no key": ([request_of(key="")], False),
+    "a key behind the body": ([request_of("Transfer-Encoding: chunked", body=TRAILING, key="")], False),
     "a key too many": ([request_of(f"X-API-Key: {KEY}x")], True),  # the documented route looks at Bearer first, too
     "another type": ([request_of("Content-Type: text/plain")], False),
     "too large": ([request_of(body=b'{"long_url":"%b"}' % (b"x" * 66_000))], False),
