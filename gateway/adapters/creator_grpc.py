@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace import Span, SpanKind
 
 from chassis.clock import Clock
-from chassis.errors import DeadlineExceeded, ServiceError, Unavailable
+from chassis.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
 from chassis.item_problems import error_of
 from chassis.telemetry import begin_span, current_traceparent, start_trace, traceparent_of
 from shortener.link.v1 import link_pb2
@@ -186,8 +186,8 @@ class GrpcLinkCreator:
         except ServiceError as exc:
             failure = exc
         except Exception:
-            logger.exception("a batch of creates failed")  # it was sent, so its links may be there
-            failure = _lost()
+            logger.exception("a batch of creates failed")  # told to each as ours; the other batches go on
+            failure = Internal("internal", "Something went wrong on our side.")
         finally:
             self._calls -= 1
             self._answered, self._answered_at = len(batch), self._clock.monotonic()
