@@ -69,6 +69,9 @@ def open_provider(service: str, settings: ProcessConfig) -> Iterator[TracerProvi
         ending = threading.Thread(target=provider.shutdown, name="telemetry-end", daemon=True)
         ending.start()
         ending.join(_FLUSH_TIMEOUT_S)
+        if ending.is_alive():
+            # What is still queued fails at once; the threads would go on trying, in somebody else's time.
+            exporter.shutdown()  # type: ignore[no-untyped-call]  # the library forgot
 
 
 def keep_ratio(settings: ProcessConfig) -> float:

@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import threading
 import time
 
 import pytest
@@ -45,8 +46,9 @@ def test_a_traceparent_is_read_as_the_w3c_says(value: str, sampled: bool | None)
 @pytest.mark.rule("P8")
 def test_a_receiver_that_hangs_blocks_nobody_and_the_queue_is_bounded() -> None:
     """With a receiver that accepts and never answers, spans are opened and closed at once, those above the bound are
-    dropped, and the process ends within seconds although the queue is full.
+    dropped, and the process ends within seconds although the queue is full; nothing goes on trying behind its back.
     """
+    before = set(threading.enumerate())
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -71,6 +73,10 @@ def test_a_receiver_that_hangs_blocks_nobody_and_the_queue_is_bounded() -> None:
     assert took_s < 15  # a single wait for the receiver per span would be hours
     assert 1_000 < queued <= 4_096
     assert ending_s < 6
+    deadline = time.monotonic() + 4
+    while left := set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        next(iter(left)).join(0.1)
 
 
 def test_a_log_line_is_json_and_carries_the_failure(caplog: pytest.LogCaptureFixture) -> None:
