@@ -95,6 +95,7 @@ MUTANTS = (
             new="unsettled=left_unsettled(starts, ends) if stored + later else {}",
         ),
         f"{_FLOW}::test_what_was_put_back_by_an_attempt_that_failed_at_the_end_gets_an_expiry",
+        dies_of="TimeoutError",  # of virtual time: it waits for an expiry that never comes
     ),
     broken(
         "writers-position-is-not-asked",
