@@ -28,7 +28,13 @@ LINKS_EVENTS = Topic(
     tuple(_EVENTS + name for name in ("LinkCreated", "LinkUpdated", "LinkDeleted", "LinkRestored")),
     ("database-writer", "webhooks", "audit-log"),
 )
-ANALYTICS_EVENTS = Topic("analytics-events", 20, 7 * _DAY_MS, (_EVENTS + "LinkAccessed",), ("analytics-group",))
+ANALYTICS_EVENTS = Topic(
+    "analytics-events",
+    20,
+    7 * _DAY_MS,
+    (_EVENTS + "LinkAccessed", _EVENTS + "LinksAccessed", _EVENTS + "SpoolTotals"),
+    ("analytics-group",),
+)
 READ_REQUESTS = Topic("read-requests", 10, 3_600_000, (_EVENTS + "ReadRequested",), ("cache-refresher",))
 
 

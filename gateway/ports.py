@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chassis.auth import Principal
-from contracts.link import Link, LinkKey
+from contracts.link import Link, LinkKey, UserId
 from gateway.domain.clicks import Click
 from shortener.link.v1 import link_pb2
 from shortener.link.v1.link_service_pb2 import CreateLinkRequest
@@ -83,6 +83,47 @@ class Shortcuts(Protocol):
 
     def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """Writes the whole answer at once; False: nothing was written, `send` it. The headers have no line breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClickTarget:
+    """Whose click it is, made once for each cached link."""
+
+    link_key: LinkKey
+    user_id: UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyRedirect:
+    """A redirect as it goes over the wire. `answer` is all of it for GET on a kept HTTP/1.1 connection (HEAD: the same,
+    a redirect has no body)."""
+
+    answer: bytes
+    target: ClickTarget
+
+
+class ReadyRedirects(Protocol):
+    """What this process may answer without asking anybody."""
+
+    def get(self, path: bytes) -> ReadyRedirect | None:
+        """The redirect for a request's target as it came off the wire, if it may be served at this moment; None: it
+        must be looked up. Costs well under a microsecond."""
+
+
+class ClickRecorder(Protocol):
+    """Takes clicks before they are answered."""
+
+    def record(
+        self,
+        target: ClickTarget,
+        method: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        peer: str,
+        traceparent: str | None,
+    ) -> bool:
+        """Takes a click, without waiting; the answer may go out when this returns. `headers` have lower-case names;
+        `peer` is the address the connection comes from, empty if unknown; `traceparent` is set if the trace is kept.
+        False: no room, it was dropped and counted [S6]."""
 
 
 class ClickSink(Protocol):

@@ -25,15 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&shortener/events/v1/click_events.proto\x12\x13shortener.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x01\n\x0cLinkAccessed\x12\x10\n\x08link_key\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07visitor\x18\x04 \x01(\x0c\x12\x12\n\nuser_agent\x18\x05 \x01(\t\x12\x10\n\x08referrer\x18\x06 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x07 \x01(\t\x12\x38\n\rvisitor_class\x18\x08 \x01(\x0e\x32!.shortener.events.v1.VisitorClass\x12\x10\n\x08spool_id\x18\t \x01(\t\x12\x10\n\x08sequence\x18\n \x01(\x03*y\n\x0cVisitorClass\x12\x1d\n\x19VISITOR_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13VISITOR_CLASS_HUMAN\x10\x01\x12\x15\n\x11VISITOR_CLASS_BOT\x10\x02\x12\x1a\n\x16VISITOR_CLASS_PREFETCH\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&shortener/events/v1/click_events.proto\x12\x13shortener.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x01\n\x0cLinkAccessed\x12\x10\n\x08link_key\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07visitor\x18\x04 \x01(\x0c\x12\x12\n\nuser_agent\x18\x05 \x01(\t\x12\x10\n\x08referrer\x18\x06 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x07 \x01(\t\x12\x38\n\rvisitor_class\x18\x08 \x01(\x0e\x32!.shortener.events.v1.VisitorClass\x12\x10\n\x08spool_id\x18\t \x01(\t\x12\x10\n\x08sequence\x18\n \x01(\x03\"l\n\rLinksAccessed\x12\x10\n\x08spool_id\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x31\n\x06\x63licks\x18\x03 \x03(\x0b\x32!.shortener.events.v1.LinkAccessed\"e\n\x0bSpoolTotals\x12\x10\n\x08spool_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08recorded\x18\x03 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x03\x12\x0e\n\x06\x63losed\x18\x05 \x01(\x08*y\n\x0cVisitorClass\x12\x1d\n\x19VISITOR_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13VISITOR_CLASS_HUMAN\x10\x01\x12\x15\n\x11VISITOR_CLASS_BOT\x10\x02\x12\x1a\n\x16VISITOR_CLASS_PREFETCH\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortener.events.v1.click_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VISITORCLASS']._serialized_start=354
-  _globals['_VISITORCLASS']._serialized_end=475
+  _globals['_VISITORCLASS']._serialized_start=567
+  _globals['_VISITORCLASS']._serialized_end=688
   _globals['_LINKACCESSED']._serialized_start=97
   _globals['_LINKACCESSED']._serialized_end=352
+  _globals['_LINKSACCESSED']._serialized_start=354
+  _globals['_LINKSACCESSED']._serialized_end=462
+  _globals['_SPOOLTOTALS']._serialized_start=464
+  _globals['_SPOOLTOTALS']._serialized_end=565
 # @@protoc_insertion_point(module_scope)

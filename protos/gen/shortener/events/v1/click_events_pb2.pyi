@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -77,9 +79,9 @@ class LinkAccessed(_message.Message):
     visitor_class: Global___VisitorClass.ValueType
     """Human, bot or prefetch."""
     spool_id: _builtins.str
-    """Spool the click was recorded in; empty: sent without a spool."""
+    """Spool the click was recorded in; empty: sent without a spool, or in a LinksAccessed, which says so once for all."""
     sequence: _builtins.int
-    """Dense number within the spool and partition, from 1; 0 without a spool."""
+    """Dense number within the spool and partition, from 1; 0 where spool_id is empty."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When the redirect was answered, by the gateway's clock."""
@@ -105,3 +107,73 @@ class LinkAccessed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LinkAccessed: _TypeAlias = LinkAccessed  # noqa: Y015
+
+@_typing.final
+class LinksAccessed(_message.Message):
+    """Clicks of one spool and partition, in the order in which they were recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPOOL_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CLICKS_FIELD_NUMBER: _builtins.int
+    spool_id: _builtins.str
+    """The spool (UUIDv7)."""
+    first_sequence: _builtins.int
+    """Number of the first click within the spool and partition, from 1; each of the others has the next one."""
+    @_builtins.property
+    def clicks(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkAccessed]:
+        """The clicks, without spool_id and sequence; at least one."""
+
+    def __init__(
+        self,
+        *,
+        spool_id: _builtins.str = ...,
+        first_sequence: _builtins.int = ...,
+        clicks: _abc.Iterable[Global___LinkAccessed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "first_sequence", b"first_sequence", "spool_id", b"spool_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinksAccessed: _TypeAlias = LinksAccessed  # noqa: Y015
+
+@_typing.final
+class SpoolTotals(_message.Message):
+    """What a spool's own books say of one partition, so that counts can be reconciled when its gateway is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPOOL_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    spool_id: _builtins.str
+    """The spool (UUIDv7)."""
+    partition: _builtins.int
+    """Partition the spool feeds."""
+    recorded: _builtins.int
+    """Clicks recorded so far: the last sequence."""
+    dropped: _builtins.int
+    """Clicks dropped so far, since there was no room; they have no sequence."""
+    closed: _builtins.bool
+    """Nothing is recorded there any more: these figures are final."""
+    def __init__(
+        self,
+        *,
+        spool_id: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        recorded: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "dropped", b"dropped", "partition", b"partition", "recorded", b"recorded", "spool_id", b"spool_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpoolTotals: _TypeAlias = SpoolTotals  # noqa: Y015
