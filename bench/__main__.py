@@ -85,6 +85,7 @@ async def _load(system: LocalSystem, folder: Path, options: argparse.Namespace) 
     others = [name for name in system.names if name not in servers]
     for name in others:
         processes.pin(processes.family(system.pid(name)), LOAD_CORE)
+        processes.yield_to_load(processes.family(system.pid(name)))
     for pids in servers.values():
         processes.pin(pids, SERVER_CORE)
     bearer = {"Authorization": f"Bearer {system.api_key}"}
