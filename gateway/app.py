@@ -26,7 +26,8 @@ from gateway.adapters.link_cache_redis import RedisLinkCache
 from gateway.adapters.read_requests_kafka import KafkaReadRequests
 from gateway.adapters.resolver_grpc import GrpcResolver
 from gateway.config import Config
-from gateway.fastpath import FastCreates, fast_protocol
+from gateway.fast_creates import FastCreates
+from gateway.fastpath import fast_protocol
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front

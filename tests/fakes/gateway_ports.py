@@ -15,7 +15,7 @@ from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.resolver_grpc import GrpcResolver
 from gateway.domain.clicks import Click
-from gateway.fastpath import FastCreates
+from gateway.fast_creates import FastCreates
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
