@@ -121,7 +121,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             ),
         )
         accounts = DynamoDBAccounts(dynamodb)
-        verifier = KeyVerifier(accounts, pepper, clock)
+        verifier = KeyVerifier(accounts, pepper, room, clock)
         grpc = GrpcServer(
             host=config.host,
             port=config.grpc_port,

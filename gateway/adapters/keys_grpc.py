@@ -1,7 +1,7 @@
 """Whom API keys stand for, from link_service; a verdict is good for a second, so that revoking takes effect in one.
 
-Requests that come while a question about their key is under way share its answer: a busy client's key is asked for once
-a second, not by each of its connections.
+Requests that come while a question about their key is under way share its answer, and a verdict in use is asked for
+again before it ends: a busy client's key is asked for twice a second, not by each of its connections, and nobody waits.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # these classes exist for type checkers only
 
 TIMEOUT_S = 1.0
 _VERDICT_S = 1.0
+_RENEW_S = 0.5  # age of a verdict in use at which it is asked for again
 _VERDICTS_MAX = 10_000
 logger = logging.getLogger(__name__)
 
@@ -76,21 +77,29 @@ class GrpcKeys:
 
     def _fresh(self, key: str) -> tuple[float, Principal | None] | None:
         known = self._verdicts.get(key)
-        if known is None or self._clock.monotonic() - known[0] > _VERDICT_S:
+        if known is None:
             return None
+        age_s = self._clock.monotonic() - known[0]
+        if age_s > _VERDICT_S:
+            return None
+        if age_s > _RENEW_S:
+            self._question(key)
         self._verdicts.move_to_end(key)
         return known
 
     def _share(self, key: str) -> "asyncio.Future[Principal | None]":
-        """The answer of the question that is under way, if it is young enough, or of a new one."""
+        answer: asyncio.Future[Principal | None] = asyncio.get_running_loop().create_future()
+        self._question(key).waiters.append(answer)  # one each: who is cancelled takes nobody along
+        return answer
+
+    def _question(self, key: str) -> _Question:
+        """The question that is under way, if it is young enough, or a new one."""
         now = self._clock.monotonic()
         question = self._questions.get(key)
         if question is None or now - question.began > _VERDICT_S:
             question = self._questions[key] = _Question(now)
             self._tasks.create_task(self._answer(key, question), name="verify key")
-        answer: asyncio.Future[Principal | None] = asyncio.get_running_loop().create_future()
-        question.waiters.append(answer)  # one each: who is cancelled takes nobody along
-        return answer
+        return question
 
     async def _answer(self, key: str, question: _Question) -> None:
         failure: ServiceError = Unavailable("unavailable", "The answer was given up.", retry_after_s=1)

@@ -11,6 +11,7 @@ from chassis.auth import Access, Plan, Principal, principal_from_message, princi
 from chassis.breaker import Breaker
 from chassis.clock import Clock
 from chassis.errors import PermissionDenied, Unauthenticated, Unavailable
+from chassis.task_room import TaskRoom
 from contracts.api_keys import BODY_LENGTH, PREFIX, format_key, is_well_formed
 from contracts.codes import ALPHABET
 from contracts.link_codec import timestamp
@@ -25,8 +26,10 @@ from shortener.key.v1 import key_service_pb2_grpc as pb_grpc
 POLICIES: dict[str, str | Access] = {"CreateKey": Access.MESH, "VerifyKey": Access.MESH}
 
 _FRESH_S = 1.0  # a gateway adds at most as much, a question under way _ASK_S: a revoked key ends within 2.25 s
+_RENEW_S = 0.5  # a verdict in use is asked for again at this age, beside those who use it: they never wait
 _STALE_S = 3600.0  # how long creates go on without the table
 _ASK_S = 0.25  # for the table's answer when there is an older verdict to fall back on
+_AWAY_S = 1.5  # since a question failed: longer than from one trial of the breaker's to the end of the next
 _ASK_FIRST_S = 0.8  # within the second that callers give us
 _REMEMBERED_MAX = 10_000
 _SHOWN = len(PREFIX) + 4  # characters of a key that its owner may see again
@@ -41,10 +44,12 @@ class _Verdict:
 class KeyVerifier:
     """Tells whom a key stands for. Keys are looked up by HMAC-SHA256 under the deployment's pepper."""
 
-    def __init__(self, accounts: Accounts, pepper: bytes, clock: Clock) -> None:
+    def __init__(self, accounts: Accounts, pepper: bytes, room: TaskRoom, clock: Clock) -> None:
         self._accounts = accounts
         self._pepper = pepper
+        self._room = room
         self._clock = clock
+        self._failed_at = float("-inf")
         self._breaker = Breaker(clock)
         self._remembered: OrderedDict[str, _Verdict] = OrderedDict()  # the least recently used first
         self._being_asked: set[str] = set()
@@ -54,7 +59,8 @@ class KeyVerifier:
         return hmac.new(self._pepper, key.encode(), sha256).hexdigest()
 
     async def verify(self, key: str) -> Principal:
-        """Whom the key stands for. The table's verdict serves for 1 s, and up to 1 h while the table is away.
+        """Whom the key stands for. The table's verdict serves for 1 s, and up to 1 h while the table is away. Only who
+        comes with a key that nobody used for a second waits for the table.
 
         Raises:
             Unauthenticated: it is no key of ours.
@@ -64,41 +70,65 @@ class KeyVerifier:
             raise _unknown()
         name = self.hash_of(key)
         known = self._known(name)
-        if known is not None and self._serves(name, known):
-            KEY_VERDICTS.labels("memory").inc()
+        if known is None:
+            return await self._ask(name, timeout_s=_ASK_FIRST_S)
+        age_s = self._clock.monotonic() - known.at
+        away = self._clock.monotonic() - self._failed_at < _AWAY_S
+        grace_s = _ASK_S if name in self._being_asked else 0.0
+        if age_s < _FRESH_S + grace_s or away:
+            if age_s >= _RENEW_S:
+                self._renew(name)
+            KEY_VERDICTS.labels("memory" if age_s < _FRESH_S + grace_s else "stale").inc()
             return known.principal
         try:
-            principal = await self._ask(name, timeout_s=_ASK_FIRST_S if known is None else _ASK_S)
+            return await self._ask(name, timeout_s=_ASK_S)
         except Unavailable:
-            if known is None:
-                raise
             KEY_VERDICTS.labels("stale").inc()
             return known.principal
-        KEY_VERDICTS.labels("table").inc()
-        if principal is None:
-            self._remembered.pop(name, None)
-            raise _unknown()
-        self._remember(name, principal)
-        return principal
 
-    async def _ask(self, name: str, *, timeout_s: float) -> Principal | None:
-        """The table's verdict; a table that is away is asked once a second [R7]."""
+    def _renew(self, name: str) -> None:
+        """Asks beside those who use the verdict that is known; one question at a time."""
+        if name in self._being_asked or not self._breaker.admit():
+            return
+        self._being_asked.add(name)
+        try:
+            self._room.start(self._question(name, timeout_s=_ASK_S), timeout_s=2 * _ASK_S)
+        except Unavailable:  # the room is full: the next one who uses it tries again
+            self._being_asked.discard(name)
+
+    async def _ask(self, name: str, *, timeout_s: float) -> Principal:
+        """As `_question`; a table that is away is asked once a second [R7]."""
         if not self._breaker.admit():
-            raise Unavailable("unavailable", "The database does not answer.", retry_after_s=1)
+            raise _away()
+        return await self._question(name, timeout_s=timeout_s)
+
+    async def _question(self, name: str, *, timeout_s: float) -> Principal:
+        """The table's verdict, which is remembered, as old as the question.
+
+        Raises:
+            Unauthenticated: it is no key of ours.
+            Unavailable: the table is away.
+        """
+        began = self._clock.monotonic()
         self._being_asked.add(name)
         try:
             async with asyncio.timeout(timeout_s):
                 found = await self._accounts.find_key(name)
         except (Unavailable, TimeoutError) as exc:
             self._breaker.failed()
-            raise Unavailable("unavailable", "The database does not answer.", retry_after_s=1) from exc
+            self._failed_at = self._clock.monotonic()
+            raise _away() from exc
         finally:
             self._being_asked.discard(name)
         self._breaker.succeeded()
+        KEY_VERDICTS.labels("table").inc()
         if found is None:
-            return None
+            self._remembered.pop(name, None)
+            raise _unknown()
         key, plan = found
-        return Principal(key.user_id, frozenset(key.scopes), plan)
+        principal = Principal(key.user_id, frozenset(key.scopes), plan)
+        self._remember(name, _Verdict(principal, began))
+        return principal
 
     def _known(self, name: str) -> _Verdict | None:
         """The remembered verdict, unless it is too old even for a table that is away."""
@@ -108,13 +138,8 @@ class KeyVerifier:
         self._remembered.move_to_end(name)
         return known
 
-    def _serves(self, name: str, known: _Verdict) -> bool:
-        """Whether a verdict needs no question: it is fresh, or was until just now and the question is under way."""
-        grace_s = _ASK_S if name in self._being_asked else 0.0
-        return self._clock.monotonic() - known.at < _FRESH_S + grace_s
-
-    def _remember(self, name: str, principal: Principal) -> None:
-        self._remembered[name] = _Verdict(principal, self._clock.monotonic())
+    def _remember(self, name: str, verdict: _Verdict) -> None:
+        self._remembered[name] = verdict
         self._remembered.move_to_end(name)
         if len(self._remembered) > _REMEMBERED_MAX:
             self._remembered.popitem(last=False)
@@ -160,6 +185,10 @@ def _admit(principal: Principal, user_id: str, scopes: tuple[str, ...]) -> None:
     """Turns away who would give away more than is theirs."""
     if principal.user_id != user_id or not set(scopes) <= principal.scopes:
         raise PermissionDenied("permission_denied", "A key can only be made for one's own account and scopes.")
+
+
+def _away() -> Unavailable:
+    return Unavailable("unavailable", "The database does not answer.", retry_after_s=1)
 
 
 def _unknown() -> Unauthenticated:

@@ -228,6 +228,31 @@ def test_a_verdict_lasts_a_second() -> None:
     asyncio.run(main())
 
 
+def test_a_verdict_in_use_is_renewed_beside_those_who_use_it() -> None:
+    """Who comes with a key that was used half a second ago does not wait for link_service."""
+
+    async def main() -> None:
+        peer, clock = FakeKeyService(), FakeClock()
+        async with asyncio.TaskGroup() as tasks:
+            keys = GrpcKeys(cast("Any", Direct(peer)), clock=clock, tasks=tasks)
+            await keys.verify(KEY)
+            peer.gate = asyncio.Event()
+            clock.elapsed_s = 0.6
+            for _ in range(3):
+                assert keys.known(KEY) == ALICE
+            while len(peer.requests) < 2:
+                await asyncio.sleep(0)
+            assert keys.known(KEY) == ALICE
+            assert len(peer.requests) == 2
+            peer.gate.set()
+            clock.elapsed_s = 1.5
+            async with asyncio.timeout(5):
+                while keys.known(KEY) is None:  # `known` asks nobody: it is the second answer that comes
+                    await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
 def test_a_key_is_asked_for_once_however_many_ask_at_once() -> None:
     """Requests of one moment share the question; who gives up takes nobody along; a failure is everybody's own."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from chassis.auth import Plan
 from chassis.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
+from chassis.task_room import TaskRoom
 from contracts.api_keys import is_well_formed
 from contracts.scopes import ACCOUNT_SCOPES
 from link_service.handlers.keys import KeyHandlers, KeyVerifier
@@ -21,10 +22,10 @@ PEPPER = b"p" * 32
 class Desk:
     """KeyService on fakes."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: TaskRoom) -> None:
         self.clock = VirtualClock()
         self.accounts = FakeAccounts()
-        self.verifier = KeyVerifier(self.accounts, PEPPER, self.clock)
+        self.verifier = KeyVerifier(self.accounts, PEPPER, room, self.clock)
         self.handlers = KeyHandlers(self.accounts, self.verifier, self.clock)
 
     async def make(self, **fields: object) -> pb.CreateKeyResponse:
@@ -37,7 +38,8 @@ def play(scenario: Callable[[Desk], Awaitable[None]]) -> None:
     """Runs a scenario at a new desk."""
 
     async def main() -> None:
-        await scenario(Desk())
+        async with TaskRoom() as room:
+            await scenario(Desk(room))
 
     run_virtual(main())
 
@@ -61,7 +63,8 @@ def test_a_key_is_kept_as_its_hash_only() -> None:
         assert made.secret.startswith(made.api_key.prefix)
         assert len(made.api_key.prefix) == 12
         assert made.secret not in repr(desk.accounts.keys)
-        assert KeyVerifier(desk.accounts, b"q" * 32, desk.clock).hash_of(made.secret) not in desk.accounts.keys
+        other = KeyVerifier(desk.accounts, b"q" * 32, TaskRoom(), desk.clock)
+        assert other.hash_of(made.secret) not in desk.accounts.keys
         assert desk.accounts.plans == {"ada": Plan.PREMIUM}
 
     play(scenario)
@@ -185,6 +188,48 @@ def test_a_hung_table_does_not_slow_known_keys() -> None:
             await desk.verifier.verify(secret)
 
         assert desk.clock.monotonic() - before == pytest.approx(0.25)
+
+    play(scenario)
+
+
+@pytest.mark.rule("P5")
+@pytest.mark.parametrize("answer_s", [0.2, 3600.0])
+def test_who_uses_a_key_all_the_time_never_waits_for_the_table(answer_s: float) -> None:
+    """A verdict in use is renewed beside those who use it, by a table that is slow and by one that hangs."""
+
+    async def scenario(desk: Desk) -> None:
+        secret = (await desk.make()).secret
+        await desk.verifier.verify(secret)
+        find, asked = desk.accounts.find_key, 0
+
+        async def find_slowly(key_hash: str) -> tuple[StoredKey, Plan] | None:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(answer_s)
+            return await find(key_hash)
+
+        desk.accounts.find_key = find_slowly  # type: ignore[method-assign]  # a backlog, or SIGSTOP
+        for _ in range(1000):
+            before = desk.clock.monotonic()
+            await desk.verifier.verify(secret)
+            assert desk.clock.monotonic() == before
+            await desk.clock.sleep(0.01)
+        assert 7 <= asked <= 21  # in ten seconds: one at a time, and a table that is away once a second
+
+    play(scenario)
+
+
+def test_a_revoked_key_in_use_ends_within_a_second() -> None:
+    """Renewing beside those who use it does not keep it alive: the table's word counts as soon as it is there."""
+
+    async def scenario(desk: Desk) -> None:
+        secret = (await desk.make()).secret
+        await desk.verifier.verify(secret)
+        desk.accounts.keys.clear()
+        revoked_at = desk.clock.monotonic()
+        while await is_known(desk, secret):
+            await desk.clock.sleep(0.01)
+        assert 0.5 <= desk.clock.monotonic() - revoked_at <= 1.0
 
     play(scenario)
 
