@@ -15,8 +15,8 @@ from chassis.breaker import Breaker
 from chassis.clock import Clock
 from chassis.errors import Unavailable
 from chassis.redis import Redis, redis_errors
+from chassis.redis_wire import Command, Replies, pack
 from link_service.adapters.patience import Patience
-from link_service.adapters.redis_wire import Command, Replies, pack
 
 _RETRY_AFTER_S = 1.0  # the breaker's time
 _READ_BYTES = 1 << 16

@@ -8,9 +8,9 @@ import asyncio
 from redis.exceptions import ResponseError
 
 from chassis.errors import Unavailable
+from chassis.redis_wire import Command
 from chassis.task_room import TaskRoom
 from link_service.adapters.redis_line import UNAVAILABLE, RedisLine
-from link_service.adapters.redis_wire import Command
 
 _BATCH_MAX = 128  # commands of one pipeline: a longer one would hold up Redis' other clients
 _IN_FLIGHT_MAX = 4  # pipelines at a time; meanwhile the next ones fill up
