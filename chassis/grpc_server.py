@@ -1,7 +1,7 @@
 """The gRPC face of a process: health in all six, reflection in development, and one interceptor that does the rest.
 
-Down: health NOT_SERVING, half a second for callers to notice, then stop with a grace; and wait for the handlers in
-flight, since `server.stop()` returns before aborted ones have finished (grpc issue 37239).
+Down: health NOT_SERVING, half a second for callers to notice, streams end, then stop with a grace; and wait for the
+handlers in flight, since `server.stop()` returns before aborted ones have finished (grpc issue 37239).
 """
 
 import asyncio
@@ -87,6 +87,7 @@ class GrpcServer:
         self._readiness.drain()
         await _tell(health_servicer, names, serving=False)
         await asyncio.sleep(_NOTICE_S)
+        self._interceptor.end_streams()
         await server.stop(_STOP_GRACE_S)
         await self._interceptor.finished()
 
@@ -102,8 +103,8 @@ def _policies(services: Sequence[Service]) -> Policies:
     """Every method with what it demands.
 
     Raises:
-        ValueError: a method declares nothing, a declaration has no method, or a method streams: the interceptor guards
-            unary calls only, and what a stream declares would be demanded of nobody.
+        ValueError: a method declares nothing, a declaration has no method, or a method takes a stream: the interceptor
+            guards calls with one request, and what others declare would be demanded of nobody.
     """
     policies: dict[str, str | Access] = {}
     for service in services:
@@ -111,8 +112,10 @@ def _policies(services: Sequence[Service]) -> Policies:
         if methods != set(service.policies):
             odd = sorted(methods.symmetric_difference(service.policies))
             raise ValueError(f"{service.descriptor.full_name}: methods and declared access differ: {', '.join(odd)}")
-        streams = [each.name for each in service.descriptor.methods if each.client_streaming or each.server_streaming]
+        streams = [each.name for each in service.descriptor.methods if each.client_streaming]
         if streams:
-            raise ValueError(f"{service.descriptor.full_name}: nothing guards streams: {', '.join(streams)}")
+            raise ValueError(
+                f"{service.descriptor.full_name}: nothing guards streams of requests: {', '.join(streams)}"
+            )
         policies.update({f"/{service.descriptor.full_name}/{name}": want for name, want in service.policies.items()})
     return policies

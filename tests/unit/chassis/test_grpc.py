@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool
 
 from chassis.api_keys import key_verifier
 from chassis.auth import CALLER_HEADER, SECRET_HEADER, Access, Principal, identify, principal_of
@@ -233,21 +232,6 @@ def test_a_request_that_is_too_large_is_refused() -> None:
         assert not isinstance(error, InvalidArgument | Unavailable)
 
     with_server(check)
-
-
-def test_a_server_with_a_method_that_nothing_guards_does_not_start() -> None:
-    """Access is demanded of unary calls only: a streaming method would be open to everybody, whatever it declares."""
-    file = descriptor_pb2.FileDescriptorProto(name="streams.proto", package="streams", syntax="proto3")
-    file.message_type.add(name="Nothing")
-    file.service.add(name="Streams").method.add(
-        name="Watch", input_type=".streams.Nothing", output_type=".streams.Nothing", server_streaming=True
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    service = Service(pool.FindServiceByName("streams.Streams"), lambda server: None, {"Watch": Access.MESH})
-
-    with pytest.raises(ValueError, match="nothing guards streams: Watch"):
-        GrpcServer(host="127.0.0.1", port=0, services=[service], readiness=Readiness(), mesh_secret=SECRET)
 
 
 def test_a_process_without_a_mesh_secret_knows_no_caller_as_its_own() -> None:
