@@ -28,7 +28,7 @@ from chassis.http_server import AdminServer
 from chassis.kafka.admin import Admin
 from chassis.kafka.consumers import Subscription, checkpointed_consumer, open_dead_letters
 from chassis.lifecycle import Component
-from contracts.scopes import STATS_READ
+from contracts.scopes import OPERATE, STATS_READ
 from shortener.analytics.v1 import analytics_service_pb2 as pb
 from shortener.analytics.v1.analytics_service_pb2_grpc import add_AnalyticsServiceServicer_to_server
 from shortener.link.v1.link_service_pb2_grpc import LinkServiceStub
@@ -105,5 +105,14 @@ def _service(servicer: AnalyticsService) -> Service:
     return Service(
         pb.DESCRIPTOR.services_by_name["AnalyticsService"],
         partial(add_AnalyticsServiceServicer_to_server, servicer),
-        {"GetClickStats": STATS_READ, "ReadOwnedRows": Access.MESH},
+        {
+            "GetClickStats": STATS_READ,
+            "ListTopLinks": STATS_READ,
+            "WatchClicks": STATS_READ,
+            "ReconcileClicks": OPERATE,
+            "ReadOwnedRows": Access.MESH,
+            "ReadOwnedTopLinks": Access.MESH,
+            "ReadOwnedSpools": Access.MESH,
+            "WatchOwnedClicks": Access.MESH,
+        },
     )

@@ -26,29 +26,67 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from shortener.key.v1 import key_service_pb2 as shortener_dot_key_dot_v1_dot_key__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.shortener/analytics/v1/analytics_service.proto\x12\x16shortener.analytics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"shortener/key/v1/key_service.proto\"\xf9\x01\n\x14GetClickStatsRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12(\n\x04\x66rom\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0bgranularity\x18\x06 \x01(\x0e\x32#.shortener.analytics.v1.Granularity\"8\n\x0b\x43lickTotals\x12\r\n\x05total\x18\x01 \x01(\x03\x12\r\n\x05human\x18\x02 \x01(\x03\x12\x0b\n\x03\x62ot\x18\x03 \x01(\x03\"f\n\x10\x43lickSeriesPoint\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63licks\x18\x02 \x01(\x03\x12\x17\n\x0funique_visitors\x18\x03 \x01(\x03\"\xfa\x01\n\x15GetClickStatsResponse\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x31\n\rcounted_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06\x63licks\x18\x03 \x01(\x0b\x32#.shortener.analytics.v1.ClickTotals\x12\x12\n\nprefetches\x18\x04 \x01(\x03\x12\x17\n\x0funique_visitors\x18\x05 \x01(\x03\x12\x38\n\x06series\x18\x06 \x03(\x0b\x32(.shortener.analytics.v1.ClickSeriesPoint\"\x90\x01\n\x14ReadOwnedRowsRequest\x12\x10\n\x08link_key\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpartition\x18\x04 \x01(\x05\"\xb3\x01\n\x08\x43lickRow\x12(\n\x04hour\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0blast_offset\x18\x03 \x01(\x03\x12\r\n\x05human\x18\x04 \x01(\x03\x12\x0b\n\x03\x62ot\x18\x05 \x01(\x03\x12\x12\n\nprefetches\x18\x06 \x01(\x03\x12\x10\n\x08visitors\x18\x07 \x01(\x0c\x12\x13\n\x0btopic_epoch\x18\x08 \x01(\x03\"\x89\x01\n\x15ReadOwnedRowsResponse\x12\r\n\x05owned\x18\x01 \x01(\x08\x12.\n\x04rows\x18\x02 \x03(\x0b\x32 .shortener.analytics.v1.ClickRow\x12\x31\n\rcounted_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*U\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x14\n\x10GRANULARITY_HOUR\x10\x01\x12\x13\n\x0fGRANULARITY_DAY\x10\x02\x32\xee\x01\n\x10\x41nalyticsService\x12l\n\rGetClickStats\x12,.shortener.analytics.v1.GetClickStatsRequest\x1a-.shortener.analytics.v1.GetClickStatsResponse\x12l\n\rReadOwnedRows\x12,.shortener.analytics.v1.ReadOwnedRowsRequest\x1a-.shortener.analytics.v1.ReadOwnedRowsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.shortener/analytics/v1/analytics_service.proto\x12\x16shortener.analytics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"shortener/key/v1/key_service.proto\"\xbf\x02\n\x14GetClickStatsRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12(\n\x04\x66rom\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0bgranularity\x18\x06 \x01(\x0e\x32#.shortener.analytics.v1.Granularity\x12\x31\n\x08group_by\x18\x07 \x01(\x0e\x32\x1f.shortener.analytics.v1.GroupBy\x12\x11\n\ttime_zone\x18\x08 \x01(\t\"8\n\x0b\x43lickTotals\x12\r\n\x05total\x18\x01 \x01(\x03\x12\r\n\x05human\x18\x02 \x01(\x03\x12\x0b\n\x03\x62ot\x18\x03 \x01(\x03\"f\n\x10\x43lickSeriesPoint\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63licks\x18\x02 \x01(\x03\x12\x17\n\x0funique_visitors\x18\x03 \x01(\x03\"+\n\nClickGroup\x12\r\n\x05value\x18\x01 \x01(\t\x12\x0e\n\x06\x63licks\x18\x02 \x01(\x03\"\xae\x02\n\x15GetClickStatsResponse\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x31\n\rcounted_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06\x63licks\x18\x03 \x01(\x0b\x32#.shortener.analytics.v1.ClickTotals\x12\x12\n\nprefetches\x18\x04 \x01(\x03\x12\x17\n\x0funique_visitors\x18\x05 \x01(\x03\x12\x38\n\x06series\x18\x06 \x03(\x0b\x32(.shortener.analytics.v1.ClickSeriesPoint\x12\x32\n\x06groups\x18\x07 \x03(\x0b\x32\".shortener.analytics.v1.ClickGroup\"\x90\x01\n\x14ReadOwnedRowsRequest\x12\x10\n\x08link_key\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpartition\x18\x04 \x01(\x05\"\xd9\x01\n\x08\x43lickRow\x12(\n\x04hour\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0blast_offset\x18\x03 \x01(\x03\x12\r\n\x05human\x18\x04 \x01(\x03\x12\x0b\n\x03\x62ot\x18\x05 \x01(\x03\x12\x12\n\nprefetches\x18\x06 \x01(\x03\x12\x10\n\x08visitors\x18\x07 \x01(\x0c\x12\x13\n\x0btopic_epoch\x18\x08 \x01(\x03\x12\x0e\n\x06labels\x18\t \x03(\t\x12\x14\n\x0clabel_clicks\x18\n \x03(\x03\"\x89\x01\n\x15ReadOwnedRowsResponse\x12\r\n\x05owned\x18\x01 \x01(\x08\x12.\n\x04rows\x18\x02 \x03(\x0b\x32 .shortener.analytics.v1.ClickRow\x12\x31\n\rcounted_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x01\n\x13ListTopLinksRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"=\n\x07TopLink\x12\x12\n\nshort_code\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x0e\n\x06\x63licks\x18\x03 \x01(\x03\"\xa8\x01\n\x14ListTopLinksResponse\x12.\n\x05links\x18\x01 \x03(\x0b\x32\x1f.shortener.analytics.v1.TopLink\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x31\n\rcounted_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cother_clicks\x18\x04 \x01(\x03\"h\n\x12WatchClicksRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x12\n\nshort_code\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"\xa8\x01\n\tLiveClick\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rvisitor_class\x18\x02 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x03 \x01(\t\x12\x10\n\x08referrer\x18\x04 \x01(\t\x12\x0f\n\x07\x62rowser\x18\x05 \x01(\t\x12\x18\n\x10operating_system\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\"\xa0\x01\n\x13WatchClicksResponse\x12\x31\n\x06\x63licks\x18\x01 \x03(\x0b\x32!.shortener.analytics.v1.LiveClick\x12\x0e\n\x06missed\x18\x02 \x01(\x03\x12\x13\n\x0binterrupted\x18\x03 \x01(\x08\x12\x31\n\rcounted_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x17WatchOwnedClicksRequest\x12\x10\n\x08link_key\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\"U\n\x18WatchOwnedClicksResponse\x12\x39\n\x04told\x18\x01 \x01(\x0b\x32+.shortener.analytics.v1.WatchClicksResponse\"o\n\x16ReconcileClicksRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xba\x01\n\x0cSpoolAccount\x12\x10\n\x08spool_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08recorded\x18\x03 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x03\x12\x0e\n\x06\x63losed\x18\x05 \x01(\x08\x12\x0f\n\x07shipped\x18\x06 \x01(\x03\x12\x0f\n\x07\x63ounted\x18\x07 \x01(\x03\x12\x0f\n\x07repeats\x18\x08 \x01(\x03\x12\x0f\n\x07missing\x18\t \x01(\x03\x12\x0e\n\x06\x62uried\x18\n \x01(\x03\"g\n\x10PartitionAccount\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x31\n\rcounted_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owned\x18\x03 \x01(\x08\"\xa6\x01\n\x17ReconcileClicksResponse\x12\x34\n\x06spools\x18\x01 \x03(\x0b\x32$.shortener.analytics.v1.SpoolAccount\x12<\n\npartitions\x18\x02 \x03(\x0b\x32(.shortener.analytics.v1.PartitionAccount\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\",\n\x16ReadOwnedSpoolsRequest\x12\x12\n\npartitions\x18\x01 \x03(\x05\"\x8d\x01\n\x17ReadOwnedSpoolsResponse\x12<\n\npartitions\x18\x01 \x03(\x0b\x32(.shortener.analytics.v1.PartitionAccount\x12\x34\n\x06spools\x18\x02 \x03(\x0b\x32$.shortener.analytics.v1.SpoolAccount\"\x80\x01\n\x18ReadOwnedTopLinksRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x0bTopLinksRow\x12\'\n\x03\x64\x61y\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0blast_offset\x18\x03 \x01(\x03\x12\x13\n\x0btopic_epoch\x18\x04 \x01(\x03\x12\r\n\x05links\x18\x05 \x03(\t\x12\x0e\n\x06\x63licks\x18\x06 \x03(\x03\"\x8c\x01\n\x19ReadOwnedTopLinksResponse\x12<\n\npartitions\x18\x01 \x03(\x0b\x32(.shortener.analytics.v1.PartitionAccount\x12\x31\n\x04rows\x18\x02 \x03(\x0b\x32#.shortener.analytics.v1.TopLinksRow*U\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x14\n\x10GRANULARITY_HOUR\x10\x01\x12\x13\n\x0fGRANULARITY_DAY\x10\x02*\x8c\x01\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x14\n\x10GROUP_BY_COUNTRY\x10\x01\x12\x15\n\x11GROUP_BY_REFERRER\x10\x02\x12\x14\n\x10GROUP_BY_BROWSER\x10\x03\x12\x0f\n\x0bGROUP_BY_OS\x10\x04\x12\x13\n\x0fGROUP_BY_DEVICE\x10\x05\x32\x9e\x07\n\x10\x41nalyticsService\x12l\n\rGetClickStats\x12,.shortener.analytics.v1.GetClickStatsRequest\x1a-.shortener.analytics.v1.GetClickStatsResponse\x12l\n\rReadOwnedRows\x12,.shortener.analytics.v1.ReadOwnedRowsRequest\x1a-.shortener.analytics.v1.ReadOwnedRowsResponse\x12i\n\x0cListTopLinks\x12+.shortener.analytics.v1.ListTopLinksRequest\x1a,.shortener.analytics.v1.ListTopLinksResponse\x12h\n\x0bWatchClicks\x12*.shortener.analytics.v1.WatchClicksRequest\x1a+.shortener.analytics.v1.WatchClicksResponse0\x01\x12w\n\x10WatchOwnedClicks\x12/.shortener.analytics.v1.WatchOwnedClicksRequest\x1a\x30.shortener.analytics.v1.WatchOwnedClicksResponse0\x01\x12r\n\x0fReconcileClicks\x12..shortener.analytics.v1.ReconcileClicksRequest\x1a/.shortener.analytics.v1.ReconcileClicksResponse\x12r\n\x0fReadOwnedSpools\x12..shortener.analytics.v1.ReadOwnedSpoolsRequest\x1a/.shortener.analytics.v1.ReadOwnedSpoolsResponse\x12x\n\x11ReadOwnedTopLinks\x12\x30.shortener.analytics.v1.ReadOwnedTopLinksRequest\x1a\x31.shortener.analytics.v1.ReadOwnedTopLinksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortener.analytics.v1.analytics_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRANULARITY']._serialized_start=1279
-  _globals['_GRANULARITY']._serialized_end=1364
+  _globals['_GRANULARITY']._serialized_start=3694
+  _globals['_GRANULARITY']._serialized_end=3779
+  _globals['_GROUPBY']._serialized_start=3782
+  _globals['_GROUPBY']._serialized_end=3922
   _globals['_GETCLICKSTATSREQUEST']._serialized_start=144
-  _globals['_GETCLICKSTATSREQUEST']._serialized_end=393
-  _globals['_CLICKTOTALS']._serialized_start=395
-  _globals['_CLICKTOTALS']._serialized_end=451
-  _globals['_CLICKSERIESPOINT']._serialized_start=453
-  _globals['_CLICKSERIESPOINT']._serialized_end=555
-  _globals['_GETCLICKSTATSRESPONSE']._serialized_start=558
-  _globals['_GETCLICKSTATSRESPONSE']._serialized_end=808
-  _globals['_READOWNEDROWSREQUEST']._serialized_start=811
-  _globals['_READOWNEDROWSREQUEST']._serialized_end=955
-  _globals['_CLICKROW']._serialized_start=958
-  _globals['_CLICKROW']._serialized_end=1137
-  _globals['_READOWNEDROWSRESPONSE']._serialized_start=1140
-  _globals['_READOWNEDROWSRESPONSE']._serialized_end=1277
-  _globals['_ANALYTICSSERVICE']._serialized_start=1367
-  _globals['_ANALYTICSSERVICE']._serialized_end=1605
+  _globals['_GETCLICKSTATSREQUEST']._serialized_end=463
+  _globals['_CLICKTOTALS']._serialized_start=465
+  _globals['_CLICKTOTALS']._serialized_end=521
+  _globals['_CLICKSERIESPOINT']._serialized_start=523
+  _globals['_CLICKSERIESPOINT']._serialized_end=625
+  _globals['_CLICKGROUP']._serialized_start=627
+  _globals['_CLICKGROUP']._serialized_end=670
+  _globals['_GETCLICKSTATSRESPONSE']._serialized_start=673
+  _globals['_GETCLICKSTATSRESPONSE']._serialized_end=975
+  _globals['_READOWNEDROWSREQUEST']._serialized_start=978
+  _globals['_READOWNEDROWSREQUEST']._serialized_end=1122
+  _globals['_CLICKROW']._serialized_start=1125
+  _globals['_CLICKROW']._serialized_end=1342
+  _globals['_READOWNEDROWSRESPONSE']._serialized_start=1345
+  _globals['_READOWNEDROWSRESPONSE']._serialized_end=1482
+  _globals['_LISTTOPLINKSREQUEST']._serialized_start=1485
+  _globals['_LISTTOPLINKSREQUEST']._serialized_end=1678
+  _globals['_TOPLINK']._serialized_start=1680
+  _globals['_TOPLINK']._serialized_end=1741
+  _globals['_LISTTOPLINKSRESPONSE']._serialized_start=1744
+  _globals['_LISTTOPLINKSRESPONSE']._serialized_end=1912
+  _globals['_WATCHCLICKSREQUEST']._serialized_start=1914
+  _globals['_WATCHCLICKSREQUEST']._serialized_end=2018
+  _globals['_LIVECLICK']._serialized_start=2021
+  _globals['_LIVECLICK']._serialized_end=2189
+  _globals['_WATCHCLICKSRESPONSE']._serialized_start=2192
+  _globals['_WATCHCLICKSRESPONSE']._serialized_end=2352
+  _globals['_WATCHOWNEDCLICKSREQUEST']._serialized_start=2354
+  _globals['_WATCHOWNEDCLICKSREQUEST']._serialized_end=2416
+  _globals['_WATCHOWNEDCLICKSRESPONSE']._serialized_start=2418
+  _globals['_WATCHOWNEDCLICKSRESPONSE']._serialized_end=2503
+  _globals['_RECONCILECLICKSREQUEST']._serialized_start=2505
+  _globals['_RECONCILECLICKSREQUEST']._serialized_end=2616
+  _globals['_SPOOLACCOUNT']._serialized_start=2619
+  _globals['_SPOOLACCOUNT']._serialized_end=2805
+  _globals['_PARTITIONACCOUNT']._serialized_start=2807
+  _globals['_PARTITIONACCOUNT']._serialized_end=2910
+  _globals['_RECONCILECLICKSRESPONSE']._serialized_start=2913
+  _globals['_RECONCILECLICKSRESPONSE']._serialized_end=3079
+  _globals['_READOWNEDSPOOLSREQUEST']._serialized_start=3081
+  _globals['_READOWNEDSPOOLSREQUEST']._serialized_end=3125
+  _globals['_READOWNEDSPOOLSRESPONSE']._serialized_start=3128
+  _globals['_READOWNEDSPOOLSRESPONSE']._serialized_end=3269
+  _globals['_READOWNEDTOPLINKSREQUEST']._serialized_start=3272
+  _globals['_READOWNEDTOPLINKSREQUEST']._serialized_end=3400
+  _globals['_TOPLINKSROW']._serialized_start=3403
+  _globals['_TOPLINKSROW']._serialized_end=3549
+  _globals['_READOWNEDTOPLINKSRESPONSE']._serialized_start=3552
+  _globals['_READOWNEDTOPLINKSRESPONSE']._serialized_end=3692
+  _globals['_ANALYTICSSERVICE']._serialized_start=3925
+  _globals['_ANALYTICSSERVICE']._serialized_end=4851
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,7 @@ class _GranularityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Granulari
     GRANULARITY_HOUR: _Granularity.ValueType  # 1
     """An hour."""
     GRANULARITY_DAY: _Granularity.ValueType  # 2
-    """A day, in UTC."""
+    """A day of the time zone that is asked for."""
 
 class Granularity(_Granularity, metaclass=_GranularityEnumTypeWrapper):
     """Width of a series' steps."""
@@ -42,8 +42,44 @@ GRANULARITY_UNSPECIFIED: Granularity.ValueType  # 0
 GRANULARITY_HOUR: Granularity.ValueType  # 1
 """An hour."""
 GRANULARITY_DAY: Granularity.ValueType  # 2
-"""A day, in UTC."""
+"""A day of the time zone that is asked for."""
 Global___Granularity: _TypeAlias = Granularity  # noqa: Y015
+
+class _GroupBy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupBy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_BY_UNSPECIFIED: _GroupBy.ValueType  # 0
+    """Not set; there are no groups."""
+    GROUP_BY_COUNTRY: _GroupBy.ValueType  # 1
+    """Two-letter country, as the proxy or the address file says."""
+    GROUP_BY_REFERRER: _GroupBy.ValueType  # 2
+    """Host of the page that led to the link."""
+    GROUP_BY_BROWSER: _GroupBy.ValueType  # 3
+    """Browser family."""
+    GROUP_BY_OS: _GroupBy.ValueType  # 4
+    """Operating system family."""
+    GROUP_BY_DEVICE: _GroupBy.ValueType  # 5
+    """Kind of device."""
+
+class GroupBy(_GroupBy, metaclass=_GroupByEnumTypeWrapper):
+    """What clicks are grouped by."""
+
+GROUP_BY_UNSPECIFIED: GroupBy.ValueType  # 0
+"""Not set; there are no groups."""
+GROUP_BY_COUNTRY: GroupBy.ValueType  # 1
+"""Two-letter country, as the proxy or the address file says."""
+GROUP_BY_REFERRER: GroupBy.ValueType  # 2
+"""Host of the page that led to the link."""
+GROUP_BY_BROWSER: GroupBy.ValueType  # 3
+"""Browser family."""
+GROUP_BY_OS: GroupBy.ValueType  # 4
+"""Operating system family."""
+GROUP_BY_DEVICE: GroupBy.ValueType  # 5
+"""Kind of device."""
+Global___GroupBy: _TypeAlias = GroupBy  # noqa: Y015
 
 @_typing.final
 class GetClickStatsRequest(_message.Message):
@@ -57,12 +93,20 @@ class GetClickStatsRequest(_message.Message):
     FROM_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     GRANULARITY_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     short_code: _builtins.str
     """The code."""
     domain: _builtins.str
     """Host of the code; empty: the default domain."""
     granularity: Global___Granularity.ValueType
     """Width of the steps."""
+    group_by: Global___GroupBy.ValueType
+    """What to group by."""
+    time_zone: _builtins.str
+    """IANA name of the zone whose days the steps are, such as Europe/Berlin; empty: UTC. Counts are kept by UTC hours, so
+    days are refused (INVALID_FIELD) for a zone that in the range is not whole hours away from UTC; hours are not.
+    """
     @_builtins.property
     def principal(self) -> _key_service_pb2.Principal:
         """For whom; must own the link."""
@@ -79,10 +123,12 @@ class GetClickStatsRequest(_message.Message):
         domain: _builtins.str = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
         granularity: Global___Granularity.ValueType = ...,
+        group_by: Global___GroupBy.ValueType = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "principal", b"principal", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "from", b"from", "granularity", b"granularity", "principal", b"principal", "short_code", b"short_code", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "from", b"from", "granularity", b"granularity", "group_by", b"group_by", "principal", b"principal", "short_code", b"short_code", "time_zone", b"time_zone", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,6 +197,32 @@ class ClickSeriesPoint(_message.Message):
 Global___ClickSeriesPoint: _TypeAlias = ClickSeriesPoint  # noqa: Y015
 
 @_typing.final
+class ClickGroup(_message.Message):
+    """Clicks that share a value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    CLICKS_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """The value; `unknown` where there is none, `other` for all that had no room."""
+    clicks: _builtins.int
+    """Clicks of people."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+        clicks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClickGroup: _TypeAlias = ClickGroup  # noqa: Y015
+
+@_typing.final
 class GetClickStatsResponse(_message.Message):
     """Response of GetClickStats."""
 
@@ -162,6 +234,7 @@ class GetClickStatsResponse(_message.Message):
     PREFETCHES_FIELD_NUMBER: _builtins.int
     UNIQUE_VISITORS_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     short_code: _builtins.str
     """The code."""
     prefetches: _builtins.int
@@ -180,6 +253,10 @@ class GetClickStatsResponse(_message.Message):
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClickSeriesPoint]:
         """Steps with at least one click, oldest first."""
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClickGroup]:
+        """Groups of the range, most clicks first; empty without group_by. Their sum is the clicks of people."""
+
     def __init__(
         self,
         *,
@@ -189,10 +266,11 @@ class GetClickStatsResponse(_message.Message):
         prefetches: _builtins.int = ...,
         unique_visitors: _builtins.int = ...,
         series: _abc.Iterable[Global___ClickSeriesPoint] | None = ...,
+        groups: _abc.Iterable[Global___ClickGroup] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "counted_until", b"counted_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "counted_until", b"counted_until", "prefetches", b"prefetches", "series", b"series", "short_code", b"short_code", "unique_visitors", b"unique_visitors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "counted_until", b"counted_until", "groups", b"groups", "prefetches", b"prefetches", "series", b"series", "short_code", b"short_code", "unique_visitors", b"unique_visitors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,6 +323,8 @@ class ClickRow(_message.Message):
     PREFETCHES_FIELD_NUMBER: _builtins.int
     VISITORS_FIELD_NUMBER: _builtins.int
     TOPIC_EPOCH_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    LABEL_CLICKS_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     """Partition that feeds the row."""
     last_offset: _builtins.int
@@ -263,6 +343,16 @@ class ClickRow(_message.Message):
     def hour(self) -> _timestamp_pb2.Timestamp:
         """First moment of the hour."""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What people's clicks are counted by: one letter for the dimension (c country, r referrer, b browser, o operating
+        system, d device), then the value, empty if unknown; `*` is all values that had no room.
+        """
+
+    @_builtins.property
+    def label_clicks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Clicks of each label."""
+
     def __init__(
         self,
         *,
@@ -274,10 +364,12 @@ class ClickRow(_message.Message):
         prefetches: _builtins.int = ...,
         visitors: _builtins.bytes = ...,
         topic_epoch: _builtins.int = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        label_clicks: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hour", b"hour"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "hour", b"hour", "human", b"human", "last_offset", b"last_offset", "partition", b"partition", "prefetches", b"prefetches", "topic_epoch", b"topic_epoch", "visitors", b"visitors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "hour", b"hour", "human", b"human", "label_clicks", b"label_clicks", "labels", b"labels", "last_offset", b"last_offset", "partition", b"partition", "prefetches", b"prefetches", "topic_epoch", b"topic_epoch", "visitors", b"visitors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,3 +408,595 @@ class ReadOwnedRowsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadOwnedRowsResponse: _TypeAlias = ReadOwnedRowsResponse  # noqa: Y015
+
+@_typing.final
+class ListTopLinksRequest(_message.Message):
+    """Request of ListTopLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Links at most; 0: 20, at most 100."""
+    page_token: _builtins.str
+    """From the page before; empty: the first page."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """For whom: the account whose links are listed."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Moment behind the last, its day included; absent: now. The range is at most 92 days."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "principal", b"principal", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTopLinksRequest: _TypeAlias = ListTopLinksRequest  # noqa: Y015
+
+@_typing.final
+class TopLink(_message.Message):
+    """A link and how often it was followed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHORT_CODE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    CLICKS_FIELD_NUMBER: _builtins.int
+    short_code: _builtins.str
+    """The code."""
+    domain: _builtins.str
+    """Host of the code; empty: the default domain."""
+    clicks: _builtins.int
+    """human + bot, in the range."""
+    def __init__(
+        self,
+        *,
+        short_code: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        clicks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "domain", b"domain", "short_code", b"short_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopLink: _TypeAlias = TopLink  # noqa: Y015
+
+@_typing.final
+class ListTopLinksResponse(_message.Message):
+    """Response of ListTopLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COUNTED_UNTIL_FIELD_NUMBER: _builtins.int
+    OTHER_CLICKS_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    other_clicks: _builtins.int
+    """Clicks on further links of the account, for which there was no room."""
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLink]:
+        """Most clicks first."""
+
+    @_builtins.property
+    def counted_until(self) -> _timestamp_pb2.Timestamp:
+        """Every click the broker stored before this moment is in the counts."""
+
+    def __init__(
+        self,
+        *,
+        links: _abc.Iterable[Global___TopLink] | None = ...,
+        next_page_token: _builtins.str = ...,
+        counted_until: _timestamp_pb2.Timestamp | None = ...,
+        other_clicks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until", "links", b"links", "next_page_token", b"next_page_token", "other_clicks", b"other_clicks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTopLinksResponse: _TypeAlias = ListTopLinksResponse  # noqa: Y015
+
+@_typing.final
+class WatchClicksRequest(_message.Message):
+    """Request of WatchClicks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SHORT_CODE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    short_code: _builtins.str
+    """The code."""
+    domain: _builtins.str
+    """Host of the code; empty: the default domain."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """For whom; must own the link."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        short_code: _builtins.str = ...,
+        domain: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "principal", b"principal", "short_code", b"short_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchClicksRequest: _TypeAlias = WatchClicksRequest  # noqa: Y015
+
+@_typing.final
+class LiveClick(_message.Message):
+    """A click as it is shown live."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    VISITOR_CLASS_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    REFERRER_FIELD_NUMBER: _builtins.int
+    BROWSER_FIELD_NUMBER: _builtins.int
+    OPERATING_SYSTEM_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    visitor_class: _builtins.str
+    """human, bot or prefetch."""
+    country: _builtins.str
+    """Two-letter country; empty: unknown."""
+    referrer: _builtins.str
+    """Host of the referring page; empty: none."""
+    browser: _builtins.str
+    """Browser family; empty: unknown."""
+    operating_system: _builtins.str
+    """Operating system family; empty: unknown."""
+    device: _builtins.str
+    """Kind of device; empty: unknown."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        visitor_class: _builtins.str = ...,
+        country: _builtins.str = ...,
+        referrer: _builtins.str = ...,
+        browser: _builtins.str = ...,
+        operating_system: _builtins.str = ...,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "browser", b"browser", "country", b"country", "device", b"device", "operating_system", b"operating_system", "referrer", b"referrer", "visitor_class", b"visitor_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveClick: _TypeAlias = LiveClick  # noqa: Y015
+
+@_typing.final
+class WatchClicksResponse(_message.Message):
+    """Response of WatchClicks. One comes at once, to say that the watch has begun, and one at least every 10 s."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLICKS_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    INTERRUPTED_FIELD_NUMBER: _builtins.int
+    COUNTED_UNTIL_FIELD_NUMBER: _builtins.int
+    missed: _builtins.int
+    """Clicks before these that were counted, but not sent, since this watcher reads too slowly."""
+    interrupted: _builtins.bool
+    """The owner of the counts has changed: before these, clicks may be missing, and some may come again."""
+    @_builtins.property
+    def clicks(self) -> _containers.RepeatedCompositeFieldContainer[Global___LiveClick]:
+        """Clicks in the order in which they were counted; none: a heartbeat."""
+
+    @_builtins.property
+    def counted_until(self) -> _timestamp_pb2.Timestamp:
+        """Every click the broker stored before this moment was counted when this was sent."""
+
+    def __init__(
+        self,
+        *,
+        clicks: _abc.Iterable[Global___LiveClick] | None = ...,
+        missed: _builtins.int = ...,
+        interrupted: _builtins.bool = ...,
+        counted_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "counted_until", b"counted_until", "interrupted", b"interrupted", "missed", b"missed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchClicksResponse: _TypeAlias = WatchClicksResponse  # noqa: Y015
+
+@_typing.final
+class WatchOwnedClicksRequest(_message.Message):
+    """Request of WatchOwnedClicks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_KEY_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    link_key: _builtins.str
+    """Link key."""
+    partition: _builtins.int
+    """Partition that is asked for."""
+    def __init__(
+        self,
+        *,
+        link_key: _builtins.str = ...,
+        partition: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_key", b"link_key", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOwnedClicksRequest: _TypeAlias = WatchOwnedClicksRequest  # noqa: Y015
+
+@_typing.final
+class WatchOwnedClicksResponse(_message.Message):
+    """Response of WatchOwnedClicks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOLD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def told(self) -> Global___WatchClicksResponse:
+        """What the watcher is told; absent: the partition is not owned by the process that was asked, and the stream ends."""
+
+    def __init__(
+        self,
+        *,
+        told: Global___WatchClicksResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["told", b"told"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOwnedClicksResponse: _TypeAlias = WatchOwnedClicksResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileClicksRequest(_message.Message):
+    """Request of ReconcileClicks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Accounts at most; 0: 1000, at most 5000."""
+    page_token: _builtins.str
+    """From the page before; empty: the first page."""
+    @_builtins.property
+    def principal(self) -> _key_service_pb2.Principal:
+        """Who asks; needs the scope `operate`."""
+
+    def __init__(
+        self,
+        *,
+        principal: _key_service_pb2.Principal | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "principal", b"principal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileClicksRequest: _TypeAlias = ReconcileClicksRequest  # noqa: Y015
+
+@_typing.final
+class SpoolAccount(_message.Message):
+    """What is known of the clicks that one spool recorded for one partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPOOL_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    SHIPPED_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    BURIED_FIELD_NUMBER: _builtins.int
+    spool_id: _builtins.str
+    """The spool (UUIDv7); empty: clicks that were sent without a spool, of which only `counted` can be told."""
+    partition: _builtins.int
+    """Partition that the spool feeds."""
+    recorded: _builtins.int
+    """Clicks recorded, as the spool's own books said last; 0 if they said nothing yet."""
+    dropped: _builtins.int
+    """Clicks that had no room in the spool."""
+    closed: _builtins.bool
+    """The spool's books said their last."""
+    shipped: _builtins.int
+    """Highest sequence that arrived in the log."""
+    counted: _builtins.int
+    """Clicks counted."""
+    repeats: _builtins.int
+    """Clicks that arrived again, and were not counted again."""
+    missing: _builtins.int
+    """Sequences up to `shipped` that were not counted."""
+    buried: _builtins.int
+    """Of these the ones that lie in dead letters."""
+    def __init__(
+        self,
+        *,
+        spool_id: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        recorded: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        closed: _builtins.bool = ...,
+        shipped: _builtins.int = ...,
+        counted: _builtins.int = ...,
+        repeats: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        buried: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buried", b"buried", "closed", b"closed", "counted", b"counted", "dropped", b"dropped", "missing", b"missing", "partition", b"partition", "recorded", b"recorded", "repeats", b"repeats", "shipped", b"shipped", "spool_id", b"spool_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpoolAccount: _TypeAlias = SpoolAccount  # noqa: Y015
+
+@_typing.final
+class PartitionAccount(_message.Message):
+    """Up to when a partition is folded, and by whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    COUNTED_UNTIL_FIELD_NUMBER: _builtins.int
+    OWNED_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """The partition."""
+    owned: _builtins.bool
+    """It is in an owner's memory; false: told by the last checkpoint alone."""
+    @_builtins.property
+    def counted_until(self) -> _timestamp_pb2.Timestamp:
+        """Every record the broker stored before this moment is folded."""
+
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        counted_until: _timestamp_pb2.Timestamp | None = ...,
+        owned: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until", "owned", b"owned", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionAccount: _TypeAlias = PartitionAccount  # noqa: Y015
+
+@_typing.final
+class ReconcileClicksResponse(_message.Message):
+    """Response of ReconcileClicks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPOOLS_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def spools(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpoolAccount]:
+        """By partition and spool."""
+
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAccount]:
+        """The partitions that this page tells of."""
+
+    def __init__(
+        self,
+        *,
+        spools: _abc.Iterable[Global___SpoolAccount] | None = ...,
+        partitions: _abc.Iterable[Global___PartitionAccount] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "partitions", b"partitions", "spools", b"spools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileClicksResponse: _TypeAlias = ReconcileClicksResponse  # noqa: Y015
+
+@_typing.final
+class ReadOwnedSpoolsRequest(_message.Message):
+    """Request of ReadOwnedSpools."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Partitions that are asked for."""
+
+    def __init__(
+        self,
+        *,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOwnedSpoolsRequest: _TypeAlias = ReadOwnedSpoolsRequest  # noqa: Y015
+
+@_typing.final
+class ReadOwnedSpoolsResponse(_message.Message):
+    """Response of ReadOwnedSpools."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    SPOOLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAccount]:
+        """Of those partitions the ones that the process owns."""
+
+    @_builtins.property
+    def spools(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpoolAccount]:
+        """The spools of these."""
+
+    def __init__(
+        self,
+        *,
+        partitions: _abc.Iterable[Global___PartitionAccount] | None = ...,
+        spools: _abc.Iterable[Global___SpoolAccount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions", "spools", b"spools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOwnedSpoolsResponse: _TypeAlias = ReadOwnedSpoolsResponse  # noqa: Y015
+
+@_typing.final
+class ReadOwnedTopLinksRequest(_message.Message):
+    """Request of ReadOwnedTopLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The account."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Moment behind the last day."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "until", b"until", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOwnedTopLinksRequest: _TypeAlias = ReadOwnedTopLinksRequest  # noqa: Y015
+
+@_typing.final
+class TopLinksRow(_message.Message):
+    """A row of an account's most followed links as its owner holds it in memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    LAST_OFFSET_FIELD_NUMBER: _builtins.int
+    TOPIC_EPOCH_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    CLICKS_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """Partition that feeds the row."""
+    last_offset: _builtins.int
+    """Offset of the last record in the row."""
+    topic_epoch: _builtins.int
+    """Life of the topic that last_offset belongs to, from 1."""
+    @_builtins.property
+    def day(self) -> _timestamp_pb2.Timestamp:
+        """First moment of the day."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Link keys; `*` is all that had no room."""
+
+    @_builtins.property
+    def clicks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Clicks of people and bots on each."""
+
+    def __init__(
+        self,
+        *,
+        day: _timestamp_pb2.Timestamp | None = ...,
+        partition: _builtins.int = ...,
+        last_offset: _builtins.int = ...,
+        topic_epoch: _builtins.int = ...,
+        links: _abc.Iterable[_builtins.str] | None = ...,
+        clicks: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["day", b"day"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "day", b"day", "last_offset", b"last_offset", "links", b"links", "partition", b"partition", "topic_epoch", b"topic_epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopLinksRow: _TypeAlias = TopLinksRow  # noqa: Y015
+
+@_typing.final
+class ReadOwnedTopLinksResponse(_message.Message):
+    """Response of ReadOwnedTopLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAccount]:
+        """The partitions that the process owns."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLinksRow]:
+        """The rows of these in memory."""
+
+    def __init__(
+        self,
+        *,
+        partitions: _abc.Iterable[Global___PartitionAccount] | None = ...,
+        rows: _abc.Iterable[Global___TopLinksRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOwnedTopLinksResponse: _TypeAlias = ReadOwnedTopLinksResponse  # noqa: Y015

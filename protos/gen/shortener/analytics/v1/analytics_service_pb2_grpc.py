@@ -45,6 +45,36 @@ class AnalyticsServiceStub:
                 request_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedRowsRequest.SerializeToString,
                 response_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedRowsResponse.FromString,
                 _registered_method=True)
+        self.ListTopLinks = channel.unary_unary(
+                '/shortener.analytics.v1.AnalyticsService/ListTopLinks',
+                request_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ListTopLinksRequest.SerializeToString,
+                response_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ListTopLinksResponse.FromString,
+                _registered_method=True)
+        self.WatchClicks = channel.unary_stream(
+                '/shortener.analytics.v1.AnalyticsService/WatchClicks',
+                request_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchClicksRequest.SerializeToString,
+                response_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchClicksResponse.FromString,
+                _registered_method=True)
+        self.WatchOwnedClicks = channel.unary_stream(
+                '/shortener.analytics.v1.AnalyticsService/WatchOwnedClicks',
+                request_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchOwnedClicksRequest.SerializeToString,
+                response_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchOwnedClicksResponse.FromString,
+                _registered_method=True)
+        self.ReconcileClicks = channel.unary_unary(
+                '/shortener.analytics.v1.AnalyticsService/ReconcileClicks',
+                request_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReconcileClicksRequest.SerializeToString,
+                response_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReconcileClicksResponse.FromString,
+                _registered_method=True)
+        self.ReadOwnedSpools = channel.unary_unary(
+                '/shortener.analytics.v1.AnalyticsService/ReadOwnedSpools',
+                request_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedSpoolsRequest.SerializeToString,
+                response_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedSpoolsResponse.FromString,
+                _registered_method=True)
+        self.ReadOwnedTopLinks = channel.unary_unary(
+                '/shortener.analytics.v1.AnalyticsService/ReadOwnedTopLinks',
+                request_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedTopLinksRequest.SerializeToString,
+                response_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedTopLinksResponse.FromString,
+                _registered_method=True)
 
 
 class AnalyticsServiceServicer:
@@ -65,6 +95,48 @@ class AnalyticsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTopLinks(self, request, context):
+        """An account's most followed links, the present included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchClicks(self, request, context):
+        """Clicks of one link as they are counted, for at most 15 minutes; then, and when the process stops, ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchOwnedClicks(self, request, context):
+        """The same for another instance of analytics, from the memory of a partition's owner.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReconcileClicks(self, request, context):
+        """Whether all that was recorded has been counted, spool by spool.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadOwnedSpools(self, request, context):
+        """What the owner of partitions knows of their spools; between instances of analytics.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadOwnedTopLinks(self, request, context):
+        """Rows of an account's most followed links in the memory of their owner; between instances of analytics.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnalyticsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +149,36 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
                     servicer.ReadOwnedRows,
                     request_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedRowsRequest.FromString,
                     response_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedRowsResponse.SerializeToString,
+            ),
+            'ListTopLinks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTopLinks,
+                    request_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ListTopLinksRequest.FromString,
+                    response_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ListTopLinksResponse.SerializeToString,
+            ),
+            'WatchClicks': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchClicks,
+                    request_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchClicksRequest.FromString,
+                    response_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchClicksResponse.SerializeToString,
+            ),
+            'WatchOwnedClicks': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOwnedClicks,
+                    request_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchOwnedClicksRequest.FromString,
+                    response_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchOwnedClicksResponse.SerializeToString,
+            ),
+            'ReconcileClicks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReconcileClicks,
+                    request_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReconcileClicksRequest.FromString,
+                    response_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReconcileClicksResponse.SerializeToString,
+            ),
+            'ReadOwnedSpools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadOwnedSpools,
+                    request_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedSpoolsRequest.FromString,
+                    response_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedSpoolsResponse.SerializeToString,
+            ),
+            'ReadOwnedTopLinks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadOwnedTopLinks,
+                    request_deserializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedTopLinksRequest.FromString,
+                    response_serializer=shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedTopLinksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +236,168 @@ class AnalyticsService:
             '/shortener.analytics.v1.AnalyticsService/ReadOwnedRows',
             shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedRowsRequest.SerializeToString,
             shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTopLinks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.analytics.v1.AnalyticsService/ListTopLinks',
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ListTopLinksRequest.SerializeToString,
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ListTopLinksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchClicks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shortener.analytics.v1.AnalyticsService/WatchClicks',
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchClicksRequest.SerializeToString,
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchClicksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOwnedClicks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shortener.analytics.v1.AnalyticsService/WatchOwnedClicks',
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchOwnedClicksRequest.SerializeToString,
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.WatchOwnedClicksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconcileClicks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.analytics.v1.AnalyticsService/ReconcileClicks',
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReconcileClicksRequest.SerializeToString,
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReconcileClicksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadOwnedSpools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.analytics.v1.AnalyticsService/ReadOwnedSpools',
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedSpoolsRequest.SerializeToString,
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedSpoolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadOwnedTopLinks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortener.analytics.v1.AnalyticsService/ReadOwnedTopLinks',
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedTopLinksRequest.SerializeToString,
+            shortener_dot_analytics_dot_v1_dot_analytics__service__pb2.ReadOwnedTopLinksResponse.FromString,
             options,
             channel_credentials,
             insecure,

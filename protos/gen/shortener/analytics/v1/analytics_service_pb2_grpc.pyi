@@ -37,6 +37,18 @@ class AnalyticsServiceStub:
     """Counts of one link, the present included."""
     ReadOwnedRows: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.ReadOwnedRowsRequest, _analytics_service_pb2.ReadOwnedRowsResponse]
     """Rows in the memory of a partition's owner; between instances of analytics."""
+    ListTopLinks: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.ListTopLinksRequest, _analytics_service_pb2.ListTopLinksResponse]
+    """An account's most followed links, the present included."""
+    WatchClicks: _grpc.UnaryStreamMultiCallable[_analytics_service_pb2.WatchClicksRequest, _analytics_service_pb2.WatchClicksResponse]
+    """Clicks of one link as they are counted, for at most 15 minutes; then, and when the process stops, ask again."""
+    WatchOwnedClicks: _grpc.UnaryStreamMultiCallable[_analytics_service_pb2.WatchOwnedClicksRequest, _analytics_service_pb2.WatchOwnedClicksResponse]
+    """The same for another instance of analytics, from the memory of a partition's owner."""
+    ReconcileClicks: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.ReconcileClicksRequest, _analytics_service_pb2.ReconcileClicksResponse]
+    """Whether all that was recorded has been counted, spool by spool."""
+    ReadOwnedSpools: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.ReadOwnedSpoolsRequest, _analytics_service_pb2.ReadOwnedSpoolsResponse]
+    """What the owner of partitions knows of their spools; between instances of analytics."""
+    ReadOwnedTopLinks: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.ReadOwnedTopLinksRequest, _analytics_service_pb2.ReadOwnedTopLinksResponse]
+    """Rows of an account's most followed links in the memory of their owner; between instances of analytics."""
 
 @_typing.type_check_only
 class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
@@ -47,6 +59,18 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     """Counts of one link, the present included."""
     ReadOwnedRows: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.ReadOwnedRowsRequest, _analytics_service_pb2.ReadOwnedRowsResponse]  # type: ignore[assignment]
     """Rows in the memory of a partition's owner; between instances of analytics."""
+    ListTopLinks: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.ListTopLinksRequest, _analytics_service_pb2.ListTopLinksResponse]  # type: ignore[assignment]
+    """An account's most followed links, the present included."""
+    WatchClicks: _aio.UnaryStreamMultiCallable[_analytics_service_pb2.WatchClicksRequest, _analytics_service_pb2.WatchClicksResponse]  # type: ignore[assignment]
+    """Clicks of one link as they are counted, for at most 15 minutes; then, and when the process stops, ask again."""
+    WatchOwnedClicks: _aio.UnaryStreamMultiCallable[_analytics_service_pb2.WatchOwnedClicksRequest, _analytics_service_pb2.WatchOwnedClicksResponse]  # type: ignore[assignment]
+    """The same for another instance of analytics, from the memory of a partition's owner."""
+    ReconcileClicks: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.ReconcileClicksRequest, _analytics_service_pb2.ReconcileClicksResponse]  # type: ignore[assignment]
+    """Whether all that was recorded has been counted, spool by spool."""
+    ReadOwnedSpools: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.ReadOwnedSpoolsRequest, _analytics_service_pb2.ReadOwnedSpoolsResponse]  # type: ignore[assignment]
+    """What the owner of partitions knows of their spools; between instances of analytics."""
+    ReadOwnedTopLinks: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.ReadOwnedTopLinksRequest, _analytics_service_pb2.ReadOwnedTopLinksResponse]  # type: ignore[assignment]
+    """Rows of an account's most followed links in the memory of their owner; between instances of analytics."""
 
 class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Click counts."""
@@ -66,5 +90,53 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_service_pb2.ReadOwnedRowsResponse, _abc.Awaitable[_analytics_service_pb2.ReadOwnedRowsResponse]]:
         """Rows in the memory of a partition's owner; between instances of analytics."""
+
+    @_abc_1.abstractmethod
+    def ListTopLinks(
+        self,
+        request: _analytics_service_pb2.ListTopLinksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_service_pb2.ListTopLinksResponse, _abc.Awaitable[_analytics_service_pb2.ListTopLinksResponse]]:
+        """An account's most followed links, the present included."""
+
+    @_abc_1.abstractmethod
+    def WatchClicks(
+        self,
+        request: _analytics_service_pb2.WatchClicksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_analytics_service_pb2.WatchClicksResponse], _abc.AsyncIterator[_analytics_service_pb2.WatchClicksResponse]]:
+        """Clicks of one link as they are counted, for at most 15 minutes; then, and when the process stops, ask again."""
+
+    @_abc_1.abstractmethod
+    def WatchOwnedClicks(
+        self,
+        request: _analytics_service_pb2.WatchOwnedClicksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_analytics_service_pb2.WatchOwnedClicksResponse], _abc.AsyncIterator[_analytics_service_pb2.WatchOwnedClicksResponse]]:
+        """The same for another instance of analytics, from the memory of a partition's owner."""
+
+    @_abc_1.abstractmethod
+    def ReconcileClicks(
+        self,
+        request: _analytics_service_pb2.ReconcileClicksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_service_pb2.ReconcileClicksResponse, _abc.Awaitable[_analytics_service_pb2.ReconcileClicksResponse]]:
+        """Whether all that was recorded has been counted, spool by spool."""
+
+    @_abc_1.abstractmethod
+    def ReadOwnedSpools(
+        self,
+        request: _analytics_service_pb2.ReadOwnedSpoolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_service_pb2.ReadOwnedSpoolsResponse, _abc.Awaitable[_analytics_service_pb2.ReadOwnedSpoolsResponse]]:
+        """What the owner of partitions knows of their spools; between instances of analytics."""
+
+    @_abc_1.abstractmethod
+    def ReadOwnedTopLinks(
+        self,
+        request: _analytics_service_pb2.ReadOwnedTopLinksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_service_pb2.ReadOwnedTopLinksResponse, _abc.Awaitable[_analytics_service_pb2.ReadOwnedTopLinksResponse]]:
+        """Rows of an account's most followed links in the memory of their owner; between instances of analytics."""
 
 def add_AnalyticsServiceServicer_to_server(servicer: AnalyticsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
