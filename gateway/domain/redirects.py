@@ -1,8 +1,10 @@
-"""How the code of a link is answered: link and time in, status and headers out."""
+"""How the code of a link is answered: link and time in, status and headers out; or the answer as it is on the wire."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from http import HTTPStatus
 from typing import assert_never
 
 from contracts.codes import RESERVED, is_possible_code
@@ -19,6 +21,8 @@ _HEADERS: Headers = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-length", b"0"),
 )
+_BEHIND_LOCATION = b"".join([b"%b: %b\r\n" % header for header in _HEADERS]) + b"\r\n"
+_UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # no value of a header may have them
 
 
 class Outcome(Enum):
@@ -73,3 +77,16 @@ def decide(link: Link | None, now: datetime) -> Redirect | Refusal:
             return Refusal(Outcome.BLOCKED, Reason.LINK_BLOCKED)
         case _:
             assert_never(state)
+
+
+def ready_answer(link: Link, now: datetime) -> bytes | None:
+    """The bytes of the redirect to GET or HEAD on a connection that is kept, valid as long as `decide` says the same;
+    None: the link does not redirect at that moment, or to nothing that could be sent."""
+    verdict = decide(link, now)
+    if not isinstance(verdict, Redirect):
+        return None
+    location = verdict.headers[0][1]
+    if _UNSENDABLE.search(location):
+        return None
+    phrase = HTTPStatus(verdict.status).phrase.encode()
+    return b"HTTP/1.1 %d %b\r\nlocation: %b\r\n%b" % (verdict.status, phrase, location, _BEHIND_LOCATION)

@@ -8,7 +8,7 @@ import pytest
 from contracts.codes import RESERVED
 from contracts.link import LinkState
 from contracts.reasons import Reason
-from gateway.domain.redirects import Outcome, Redirect, Refusal, code_of_path, decide
+from gateway.domain.redirects import Outcome, Redirect, Refusal, code_of_path, decide, ready_answer
 from gateway.domain.requests import STALE, Stale, TimeRange, etag, expected_version, stats_range
 from gateway.domain.visitors import (
     Visit,
@@ -67,6 +67,38 @@ def test_a_link_that_may_not_redirect_says_why(
 def test_a_link_redirects_between_start_and_end(changes: dict[str, Any]) -> None:
     """The start belongs to a link's time, the end does not."""
     assert isinstance(decide(make_link(**changes), AT), Redirect)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_ready_answer_is_what_was_decided(status: int) -> None:
+    """On the wire the redirect has its status, its phrase, and the headers of the decision in their order."""
+    link = make_link(redirect_status=status)
+    verdict = decide(link, AT)
+
+    answer = ready_answer(link, AT)
+
+    assert isinstance(verdict, Redirect)
+    assert answer is not None
+    line, *headers = answer.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    assert line.startswith(b"HTTP/1.1 %d " % status)
+    assert [tuple(header.split(b": ", 1)) for header in headers] == list(verdict.headers)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": LinkState.DELETED, "deleted_at": AT},
+        {"state": LinkState.BLOCKED},
+        {"expires_at": AT},
+        {"starts_at": AT + HOUR},
+        {"long_url": "https://e.com/\r\nset-cookie: x"},
+        {"long_url": "https://e.com/\x7f"},
+    ],
+)
+def test_what_does_not_redirect_has_no_ready_answer(changes: dict[str, Any]) -> None:
+    """Nothing is ready for a link that is deleted, blocked, over or not there yet, and nothing that would be two
+    headers."""
+    assert ready_answer(make_link(**changes), AT) is None
 
 
 def test_only_possible_codes_are_looked_for() -> None:
