@@ -8,19 +8,20 @@ Calls, `FCALL <name> <number of keys> <keys> <arguments>`; every reply is an arr
 
 | function            | keys                     | reply                                                              |
 |---------------------|--------------------------|--------------------------------------------------------------------|
-| linkmesh_v2_mutate  | url, lease, seen, outbox | APPLIED; REPEATED value; LATE; CONFLICT; LEASE_NEEDED; FULL what;  |
-|                     |                          | OTHER_RUN                                                          |
-| linkmesh_v2_lease   | url, lease               | PRESENT value; GRANTED; HELD; OTHER_RUN                            |
+| linkmesh_v2_mutate  | url, lease, seen, outbox, | APPLIED; REPEATED value; LATE; CONFLICT; LEASE_NEEDED; FULL what; |
+|                     | restored                 | OTHER_RUN                                                          |
+| linkmesh_v2_lease   | url, lease, restored     | PRESENT value; GRANTED; HELD; OTHER_RUN                            |
 | linkmesh_v2_release | lease                    | RELEASED; NOTHING                                                  |
 | linkmesh_v2_fill    | url, lease               | STORED; PRESENT value; ABSENT (not stored)                         |
 | linkmesh_v2_persisted | url, lease             | EXPIRING; REPAIRED; NEWER; OTHER; ABSENT                           |
 | linkmesh_v2_restore | url, lease, restored     | STORED; NOTHING; OVER                                              |
-| linkmesh_v2_standing | restored                | RESTORED run_id; CHANGED run_id                                    |
+| linkmesh_v2_standing | restored                | RESTORED run; CHANGED run                                          |
 | linkmesh_v2_restored | restored, unsettled     | RESTORED; OVER                                                     |
 | linkmesh_v2_note    | restored, noted          | NOTED; OVER                                                        |
 | linkmesh_v2_settled | unsettled                | SETTLED; NOTHING                                                   |
 | linkmesh_v2_lead    | relay:leader             | LEADING; FOLLOWING                                                 |
 | linkmesh_v2_resign  | relay:leader             | RESIGNED; NOTHING                                                  |
+| linkmesh_v2_trim    | outbox                   | TRIMMED; OTHER_RUN                                                 |
 | linkmesh_v2_set_aside | outbox-aside           | KEPT                                                               |
 """
 
@@ -92,6 +93,11 @@ def outbox_key(bucket: int) -> str:
 def outbox_aside_key(bucket: int) -> str:
     """The stream of outbox entries that cannot be read, set aside for a person."""
     return f"outbox-aside:{{{bucket:02d}}}"
+
+
+def restored_key(bucket: int) -> str:
+    """The run of Redis into which everything of this bucket was put back [R8]."""
+    return f"restored:{{{bucket:02d}}}"
 
 
 def intent_key(user_id: UserId, idempotency_key: str) -> str:
@@ -244,7 +250,13 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None
     message = link_to_message(event.link) if mutation.message is None else mutation.message
     bucket = bucket_of(key)
     tagged = f"{{{bucket:02d}}}:"  # the names below, with one look at the key
-    keys = (f"url:{tagged}{key}", f"lease:{tagged}{key}", f"seen:{tagged}{event.event_id}", outbox_key(bucket))
+    keys = (
+        f"url:{tagged}{key}",
+        f"lease:{tagged}{key}",
+        f"seen:{tagged}{event.event_id}",
+        outbox_key(bucket),
+        restored_key(bucket),
+    )
     not_after_ms = int(mutation.not_after.timestamp() * 1000) if mutation.not_after else 0
     values = (
         mutation.base_version,
@@ -263,7 +275,8 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None
 
 def lease_call(key: LinkKey, token: LeaseToken, *, lease_ms: int = LEASE_MS, run_id: str | None = None) -> FunctionCall:
     """R2. `run_id`: as for mutate_call."""
-    return FunctionCall("linkmesh_v2_lease", (url_key(key), lease_key(key)), (token, lease_ms, run_id or ""))
+    keys = (url_key(key), lease_key(key), restored_key(bucket_of(key)))
+    return FunctionCall("linkmesh_v2_lease", keys, (token, lease_ms, run_id or ""))
 
 
 def release_call(key: LinkKey, token: LeaseToken) -> FunctionCall:
@@ -283,6 +296,11 @@ def persisted_call(link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
     Redis answers "Function not found" until link_service has loaded the library: a dependency that is away.
     """
     return FunctionCall("linkmesh_v2_persisted", value_keys(link), (encode_entry(link), ttl_s * 1000))
+
+
+def trim_call(bucket: int, before: str, run_id: str) -> FunctionCall:
+    """O1: removes what stands before this position, unless Redis is at another run (empty: whichever)."""
+    return FunctionCall("linkmesh_v2_trim", (outbox_key(bucket),), (before, run_id))
 
 
 def set_aside_call(bucket: int, data: bytes, at: str) -> FunctionCall:

@@ -25,7 +25,8 @@ local BUCKETS = 16
 
 local MEMORY_LOOK_MS = 100 -- INFO costs more than a whole mutation, and memory does not fill in a tenth of a second
 local memory = { at = 0, share = 0, limit = 0 }
-local run_id = nil -- of this server: what a library remembers is as old as the process
+local RUN_LOOK_MS = 100 -- a server cannot be made a replica, be synchronised and be promoted again in so little time
+local run = { at = 0, name = nil } -- of this server: what a library remembers is at most as old as the process
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -46,13 +47,29 @@ local function memory_share()
   return memory.share
 end
 
--- R8: whether the caller means another run of this server than this one: then it must not judge on what is stored here,
--- since that may be older than what was acknowledged. '' is a caller that does not ask.
+-- R8: the name of this run. The run id alone would not do: a master that is made a replica, takes another one's data and
+-- is promoted again keeps it, but not its replication id.
+local function look_at_run()
+  local info = redis.call('INFO', 'server', 'replication')
+  run.name = string.match(info, '\nrun_id:(%w+)') .. ':' .. string.match(info, '\nmaster_replid:(%w+)')
+  run.at = now_ms()
+  return run.name
+end
+
+local function run_name()
+  local age = now_ms() - run.at
+  return age >= 0 and age < RUN_LOOK_MS and run.name or look_at_run()
+end
+
+-- R8: whether the caller means another run of this server than this one. '' is a caller that does not ask.
 local function is_another_run(told)
-  if not run_id then
-    run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  end
-  return told ~= '' and told ~= run_id
+  return told ~= '' and told ~= run_name()
+end
+
+-- R8: whether what is stored here may be older than what was acknowledged, so that the caller must not judge on it: this
+-- is another run than the one it means, or it was emptied since everything was put back into it.
+local function may_have_forgotten(told, restored_key)
+  return is_another_run(told) or (told ~= '' and redis.call('GET', restored_key) ~= told)
 end
 
 -- The header and the bytes of a value; nil when there is none, or something that is no value: to write over it is right.
@@ -109,12 +126,12 @@ local function full(is_create, outbox_key, outbox_bytes_max)
   return nil
 end
 
--- R1. KEYS: url, lease, seen, outbox. The order of the checks is the rule.
+-- R1. KEYS: url, lease, seen, outbox, restored. The order of the checks is the rule.
 local function mutate(keys, args)
   local url, lease, seen, outbox = keys[1], keys[2], keys[3], keys[4]
   local base_version, event_id, token = tonumber(args[1]), args[2], args[3]
   local generated, not_after_ms, remember = args[4] == '1', tonumber(args[5]), args[6] == '1'
-  local outbox_bytes_max, value, event, run = tonumber(args[7]), args[8], args[9], args[10]
+  local outbox_bytes_max, value, event, told_run = tonumber(args[7]), args[8], args[9], args[10]
   local is_create = base_version == 0
   local new = header_of(value)
   if new.version ~= base_version + 1 or new.event_id ~= event_id then
@@ -129,7 +146,7 @@ local function mutate(keys, args)
   if stored and stored.event_id == event_id then
     return { 'REPEATED', stored.value }
   end
-  if is_another_run(run) then
+  if may_have_forgotten(told_run, keys[5]) then
     return { 'OTHER_RUN' } -- before LATE, which would say that the event was never applied
   end
   if not_after_ms > 0 and now_ms() > not_after_ms then
@@ -156,9 +173,9 @@ local function mutate(keys, args)
   return { 'APPLIED' }
 end
 
--- R2. KEYS: url, lease. At the limit of memory nobody gets a lease: nothing could be written under it.
+-- R2. KEYS: url, lease, restored. At the limit of memory nobody gets a lease: nothing could be written under it.
 local function lease(keys, args)
-  if is_another_run(args[3]) then
+  if may_have_forgotten(args[3], keys[3]) then
     return { 'OTHER_RUN' }
   end
   local stored = read(keys[1])
@@ -222,7 +239,7 @@ end
 -- R8. KEYS: url, lease, restored. Only for this very run, and only until it is restored: what is put back late could be
 -- older than a change that was made, written to the tables and forgotten here meanwhile.
 local function restore(keys, args)
-  if is_another_run(args[2]) or redis.call('GET', keys[3]) == run_id then
+  if is_another_run(args[2]) or redis.call('GET', keys[3]) == args[2] then
     return { 'OVER' }
   end
   local told, stored = header_of(args[1]), read(keys[1])
@@ -236,8 +253,8 @@ end
 
 -- R8: this server's run, and whether it is restored. KEYS: restored.
 local function standing(keys)
-  is_another_run('')
-  return { redis.call('GET', keys[1]) == run_id and 'RESTORED' or 'CHANGED', run_id }
+  local name = look_at_run()
+  return { redis.call('GET', keys[1]) == name and 'RESTORED' or 'CHANGED', name }
 end
 
 -- R8: everything was put back into this run. KEYS: restored, unsettled. What still needs an expiry, if anything does, is
@@ -255,7 +272,7 @@ end
 
 -- R8: how far the log went at a moment that this run has lived through, restored. KEYS: restored, noted.
 local function note(keys, args)
-  if is_another_run(args[1]) or redis.call('GET', keys[1]) ~= run_id then
+  if is_another_run(args[1]) or redis.call('GET', keys[1]) ~= args[1] then
     return { 'OVER' }
   end
   redis.call('SET', keys[2], args[2])
@@ -289,6 +306,16 @@ local function resign(keys, args)
   return { 'NOTHING' }
 end
 
+-- O1. KEYS: outbox. What was sent stood in this very run: another one has other entries at the same positions, when its
+-- clock is behind.
+local function trim(keys, args)
+  if is_another_run(args[2]) then
+    return { 'OTHER_RUN' }
+  end
+  redis.call('XTRIM', keys[1], 'MINID', args[1])
+  return { 'TRIMMED' }
+end
+
 -- O1: an entry that nobody can read stays for a person. KEYS: outbox-aside.
 local function set_aside(keys, args)
   redis.call('XADD', keys[1], '*', 'e', args[1], 'at', args[2])
@@ -305,6 +332,7 @@ redis.register_function({ function_name = 'linkmesh_v2_fill', callback = fill, f
 redis.register_function({ function_name = 'linkmesh_v2_persisted', callback = persisted, flags = at_the_limit })
 redis.register_function({ function_name = 'linkmesh_v2_lead', callback = lead, flags = at_the_limit })
 redis.register_function({ function_name = 'linkmesh_v2_resign', callback = resign, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v2_trim', callback = trim, flags = at_the_limit })
 redis.register_function({ function_name = 'linkmesh_v2_restore', callback = restore, flags = at_the_limit })
 redis.register_function({ function_name = 'linkmesh_v2_standing', callback = standing, flags = { 'no-writes' } })
 redis.register_function({ function_name = 'linkmesh_v2_restored', callback = restored, flags = at_the_limit })

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from contracts.cache import BUCKETS, FunctionCall, encode_entry, value_keys
+from contracts.cache import BUCKETS, FunctionCall, encode_entry, restored_key, value_keys
 from contracts.link import Link, bucket_of
 from contracts.link_codec import UndecodableError
 
@@ -13,11 +13,6 @@ RESTORER = "restore:leader"  # who puts events back, so that not all instances d
 _LAST = BUCKETS - 1  # buckets are marked in order: if the last one is, all are
 NOTED = f"noted:{{{_LAST:02d}}}"  # where the log ended at some moment that Redis remembers
 UNSETTLED = f"unsettled:{{{_LAST:02d}}}"  # from where on the log has links that were put back and have no expiry yet
-
-
-def restored_key(bucket: int) -> str:
-    """The run of Redis into which everything of this bucket was put back."""
-    return f"restored:{{{bucket:02d}}}"
 
 
 def restore_call(link: Link, run_id: str) -> FunctionCall:

@@ -39,18 +39,17 @@ class RedisCacheServer:
         await self._line.ask("EVAL", _RAISE, 1, IDS_HIGH, mark)
 
     async def run_id(self) -> str:
-        """The id of this run of the primary.
+        """The name of this run of the primary, as the library makes it [R8].
 
         Raises:
             Unavailable: Redis is away.
         """
-        match await self._line.ask("INFO", "server"):
+        match await self._line.ask("INFO", "server", "replication"):
             case bytes(text):
-                for line in text.splitlines():
-                    name, _, value = line.partition(b":")
-                    if name == b"run_id":
-                        return value.decode("ascii", "replace")
-        raise UndecodableError("INFO tells no run_id")
+                found = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+                if b"run_id" in found and b"master_replid" in found:
+                    return (found[b"run_id"] + b":" + found[b"master_replid"]).decode("ascii", "replace")
+        raise UndecodableError("INFO does not tell the run")
 
     async def oldest_in_outbox(self, key: LinkKey) -> datetime | None:
         """When the oldest event entered the outbox stream of this link's bucket; None: it is empty.

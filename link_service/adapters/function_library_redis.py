@@ -34,7 +34,7 @@ class FunctionLibrary:
         try:
             return reply_of(await line.ask("FCALL", *call.arguments))
         except ResponseError as exc:
-            if not _is_missing(exc):
+            if not is_missing(exc):
                 raise
         await self.load()
         return reply_of(await line.ask("FCALL", *call.arguments))  # no repetition: the first one did nothing
@@ -44,7 +44,7 @@ class FunctionLibrary:
     ) -> list[tuple[str, bytes] | Unavailable | ResponseError | UndecodableError]:
         """The same of many calls in one pipeline. What `call` would raise of one of them is its value here."""
         replies = await line.ask_all([("FCALL", *call.arguments) for call in calls])
-        missing = [place for place, reply in enumerate(replies) if _is_missing(reply)]
+        missing = [place for place, reply in enumerate(replies) if is_missing(reply)]
         if missing:
             try:
                 await self.load()
@@ -107,7 +107,8 @@ class FunctionLibrary:
         return f"Redis needs {', '.join(wrong)}" if wrong else None
 
 
-def _is_missing(reply: object) -> bool:
+def is_missing(reply: object) -> bool:
+    """Whether a Function was refused because Redis has no library."""
     return isinstance(reply, ResponseError) and "Function not found" in str(reply)
 
 

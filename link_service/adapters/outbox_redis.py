@@ -5,16 +5,28 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from chassis.clock import Clock
 from chassis.redis import Redis, redis_errors
-from contracts.cache import BUCKETS, OUTBOX_FIELD, lead_call, outbox_key, resign_call, set_aside_call
+from chassis.redis_wire import Command
+from contracts.cache import (
+    BUCKETS,
+    OUTBOX_FIELD,
+    lead_call,
+    outbox_key,
+    reply_of,
+    resign_call,
+    set_aside_call,
+    trim_call,
+)
 from contracts.link_codec import UndecodableError
-from link_service.adapters.function_library_redis import FunctionLibrary
+from contracts.restoring import standing_call
+from link_service.adapters.function_library_redis import FunctionLibrary, is_missing
 from link_service.adapters.redis_line import RedisLine
 from link_service.ports import OutboxDepth, Position, QueuedEntry
 
 # Of each stream in one read. 256 entries in all take some 5 ms of the loop that also answers creates.
 _ENTRIES_PER_STREAM = 16
 _HEAD = ["0-0"] * BUCKETS
-_STREAMS = {outbox_key(bucket).encode(): bucket for bucket in range(BUCKETS)}
+_NAMES = [outbox_key(bucket) for bucket in range(BUCKETS)]
+_STREAMS = {name.encode(): bucket for bucket, name in enumerate(_NAMES)}
 ANSWER_TIMEOUT_S = 2.0  # longer than `read` may wait (1 s), shorter than the leader lease (3 s)
 
 
@@ -25,6 +37,7 @@ class RedisOutbox:
         self._client = client
         self._line = RedisLine(client, clock=clock, timeout_s=ANSWER_TIMEOUT_S, in_flight_max=4)
         self._library = FunctionLibrary(client)
+        self._run_id = ""  # the run of Redis in which the last read began
 
     async def lead(self, candidate: str, *, lease_ms: int) -> bool:
         """Takes or renews the leader lease."""
@@ -37,20 +50,27 @@ class RedisOutbox:
 
     async def read(self, *, wait_s: float) -> Sequence[QueuedEntry]:
         """The oldest entries of each stream; waits for a first one. Wakes within a millisecond of an XADD."""
-        block = ("BLOCK", int(wait_s * 1000)) if wait_s > 0 else ()
-        reply = await self._line.ask("XREAD", "COUNT", _ENTRIES_PER_STREAM, *block, "STREAMS", *_STREAMS, *_HEAD)
-        return [entry for name, rows in _pairs(reply) for entry in _entries(_STREAMS[name], rows)]
+        # The run is asked for first: what is read then may be of a later one, but not of an earlier one.
+        commands = [("FCALL", *standing_call().arguments), heads_command(wait_s)]
+        run, reply = await self._line.ask_all(commands)
+        if is_missing(run):  # a Redis that was emptied or replaced
+            await self._library.load()
+            run, reply = await self._line.ask_all(commands)
+        for answer in (run, reply):
+            if isinstance(answer, Exception):
+                raise answer
+        self._run_id = reply_of(run)[1].decode("ascii", "replace")
+        return entries_of(reply)
 
     async def trim(self, through: Mapping[int, Position]) -> None:
-        """Removes, per bucket, all entries up to and including this position."""
+        """Removes, per bucket, all entries through this position, if Redis is still at the run of the last read."""
         if not through:
             return
-        replies = await self._line.ask_all(
-            [
-                ("XTRIM", outbox_key(bucket), "MINID", f"{milliseconds}-{sequence + 1}")
-                for bucket, (milliseconds, sequence) in through.items()
-            ]
-        )
+        calls = [
+            trim_call(bucket, f"{milliseconds}-{sequence + 1}", self._run_id)
+            for bucket, (milliseconds, sequence) in through.items()
+        ]
+        replies = await self._line.ask_all([("FCALL", *call.arguments) for call in calls])
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
@@ -79,6 +99,21 @@ class RedisOutbox:
             size_bytes=sum(size or 0 for size in answers[1::3]),
             oldest_age_s=max(0, now_ms - min(heads)) / 1000 if heads else 0.0,
         )
+
+
+def heads_command(wait_s: float) -> Command:
+    """Asks for the oldest entries of each stream."""
+    block = ("BLOCK", int(wait_s * 1000)) if wait_s > 0 else ()
+    return ("XREAD", "COUNT", _ENTRIES_PER_STREAM, *block, "STREAMS", *_NAMES, *_HEAD)
+
+
+def entries_of(reply: object) -> list[QueuedEntry]:
+    """The entries of its answer.
+
+    Raises:
+        UndecodableError: it is none.
+    """
+    return [entry for name, rows in _pairs(reply) for entry in _entries(_STREAMS[name], rows)]
 
 
 def _pairs(reply: object) -> Iterator[tuple[bytes, object]]:

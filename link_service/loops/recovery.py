@@ -160,6 +160,7 @@ class Recovery:
         standing = await self._redis.standing()
         if not standing.restored:
             self._gate.shut()
+            self._told_run = ""  # also a run that was emptied and is still the same
             RESTORED.set(0)
             if not await self._lead() or not await self._restore(standing.run_id, stop):
                 return

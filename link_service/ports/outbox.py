@@ -50,7 +50,8 @@ class Outbox(Protocol):
         ...
 
     async def trim(self, through: Mapping[int, Position]) -> None:
-        """Removes, per bucket, every entry up to and including this position; nothing behind it."""
+        """Removes, per bucket, every entry up to and including this position; nothing behind it. Positions are those of
+        the last `read` of this very object: if Redis is at another run since, nothing is removed."""
         ...
 
     async def set_aside(self, entry: QueuedEntry) -> None:

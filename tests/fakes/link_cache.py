@@ -51,6 +51,7 @@ class FakeRedis:
     aside: list[QueuedEntry] = field(default_factory=list)
     leader: tuple[str, float] | None = None
     run_id: str = "run-1"
+    restored_run: str = ""  # the run into which everything was put back
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _last: Position = _BEFORE_ALL
 
@@ -112,12 +113,14 @@ class FakeLinkCache:
         return self.redis.value(key)
 
     def _shut(self) -> bool:
-        """Whether the gate names another run than this one [R8]. Raises Restoring if it names none."""
+        """Whether the gate names another run than this one, or this one has forgotten [R8].
+
+        Raises Restoring if it names none."""
         if self.gate is None:
             return False
         if self.gate.run_id is None:
             raise Restoring
-        return self.gate.run_id != self.redis.run_id
+        return self.gate.run_id != self.redis.run_id or self.gate.run_id != self.redis.restored_run
 
     async def mutate(self, mutation: Mutation) -> Verdict:
         is_another_run = self._shut()
@@ -238,6 +241,7 @@ class FakeOutbox:
     def __init__(self, redis: FakeRedis, *, per_stream: int = 16) -> None:
         self.redis = redis
         self.per_stream = per_stream
+        self._run_id = ""  # of the last read; empty: none yet
 
     async def lead(self, candidate: str, *, lease_ms: int) -> bool:
         self.redis.answer()
@@ -262,6 +266,7 @@ class FakeOutbox:
             except TimeoutError:
                 return []
             self.redis.answer()
+        self._run_id = self.redis.run_id
         return self._heads()
 
     def _heads(self) -> list[QueuedEntry]:
@@ -269,6 +274,8 @@ class FakeOutbox:
 
     async def trim(self, through: Mapping[int, Position]) -> None:
         self.redis.answer()
+        if self._run_id not in ("", self.redis.run_id):
+            return
         for bucket, position in through.items():
             kept = [entry for entry in self.redis.streams[bucket] if entry.position > position]
             self.redis.streams[bucket] = kept

@@ -17,7 +17,6 @@ class FakeRecovery:
     """The ports RecoveringRedis and UnsettledLinks on a FakeRedis. `calls`: how often links were restored."""
 
     redis: FakeRedis
-    restored_run: str = ""
     noted: Offsets = field(default_factory=dict)
     left: Offsets = field(default_factory=dict)
     leader: tuple[str, float] | None = None
@@ -25,7 +24,7 @@ class FakeRecovery:
 
     async def standing(self) -> Standing:
         self.redis.answer()
-        return Standing(self.redis.run_id, restored=self.restored_run == self.redis.run_id)
+        return Standing(self.redis.run_id, restored=self.redis.restored_run == self.redis.run_id)
 
     async def lead(self, candidate: str, *, lease_ms: int) -> bool:
         self.redis.answer()
@@ -42,7 +41,7 @@ class FakeRecovery:
     async def restore(self, links: Sequence[Link], run_id: str) -> int | None:
         self.redis.answer()
         self.calls += 1
-        if run_id != self.redis.run_id or self.restored_run == run_id:
+        if run_id != self.redis.run_id or self.redis.restored_run == run_id:
             return None
         stored = 0
         for link in links:
@@ -56,13 +55,13 @@ class FakeRecovery:
         self.redis.answer()
         if run_id != self.redis.run_id:
             return False
-        self.restored_run = run_id
+        self.redis.restored_run = run_id
         self.left = dict(unsettled) or self.left
         return True
 
     async def note(self, run_id: str, ends: Offsets) -> None:
         self.redis.answer()
-        if run_id == self.redis.run_id == self.restored_run:
+        if run_id == self.redis.run_id == self.redis.restored_run:
             self.noted = dict(ends)
 
     async def unsettled(self) -> Offsets:
@@ -85,7 +84,7 @@ class FakeRecovery:
 
     def copy(self) -> "Copy":
         """What a backup of Redis made now has."""
-        state = (self.redis.values, self.redis.streams, self.restored_run, self.noted, self.left)
+        state = (self.redis.values, self.redis.streams, self.redis.restored_run, self.noted, self.left)
         return Copy(*deepcopy(state))
 
     def come_back(self, run_id: str, copy: "Copy | None" = None) -> None:
@@ -95,7 +94,7 @@ class FakeRecovery:
         self.redis.leases.clear()
         self.redis.results.clear()
         self.redis.values, self.redis.streams = deepcopy(copy.values), deepcopy(copy.streams)
-        self.restored_run, self.noted, self.left = copy.restored_run, copy.noted, copy.left
+        self.redis.restored_run, self.noted, self.left = copy.restored_run, copy.noted, copy.left
         self.leader = None
 
 

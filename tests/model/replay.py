@@ -24,14 +24,15 @@ from contracts.cache import (
     lease_key,
     outbox_key,
     seen_key,
+    trim_call,
     url_key,
 )
 from link_service.adapters.cache_server_redis import RedisCacheServer
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.intents_redis import RedisIntents, _encode
 from link_service.adapters.link_cache_redis import RedisLinkCache
-from link_service.adapters.outbox_redis import RedisOutbox
-from link_service.ports import Leased
+from link_service.adapters.outbox_redis import RedisOutbox, entries_of, heads_command
+from link_service.ports import Leased, QueuedEntry
 from tests.model.automaton import Call, Pairs, Remote, Work, frozen
 from tests.model.stores import RedisState
 from tests.model.world import World
@@ -152,17 +153,21 @@ class Replay:
             case "server":
                 port = self._server
             case "outbox":
-                port = self if call.name == "trim" else self._outbox
+                port = self if call.name in ("read", "trim") else self._outbox
             case _:
                 raise AssertionError(call)
         work: Work = getattr(port, call.name)(*args, **dict(call.kwargs))
         asked: Call = work.send(None)
         return work, (asked.name, *asked.args)
 
+    async def read(self, *, wait_s: float) -> Sequence[QueuedEntry]:
+        """As RedisOutbox.read, which asks for the run, too."""
+        return entries_of(await Remote("line").ask(*heads_command(wait_s)))
+
     async def trim(self, through: Pairs) -> None:
         """As RedisOutbox.trim, which has a pipeline of its own."""
         ((bucket, (milliseconds, sequence)),) = through.items
-        await Remote("line").ask("XTRIM", outbox_key(bucket), "MINID", f"{milliseconds}-{sequence + 1}")
+        await Remote("line").ask("FCALL", *trim_call(bucket, f"{milliseconds}-{sequence + 1}", "").arguments)
 
     def _moved(self, item: Any, state: RedisState) -> Any:
         """An argument with its time, as far as it is compared with the clock, on the same side of the server's."""

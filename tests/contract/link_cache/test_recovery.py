@@ -8,6 +8,13 @@ from link_service.ports import Done, Full, Leased, Present, Restoring
 from tests.contract.link_cache.worlds import Play, World, mutation_of, new_link, next_of
 
 
+async def restored(world: World) -> None:
+    """Says that everything was put back, and opens the gate."""
+    run_id = (await world.recovery.standing()).run_id
+    assert await world.recovery.complete(run_id, unsettled={})
+    world.gate.open(run_id)
+
+
 @pytest.mark.rule("R8")
 def test_a_run_is_restored_when_it_was_said_of_this_very_run(play: Play) -> None:
     """R8: an empty Redis is not restored; saying so of another run changes nothing; of this run it stays said."""
@@ -134,7 +141,7 @@ def test_a_gate_that_is_open_for_this_run_is_no_hindrance(play: Play) -> None:
     """R8: changes, leases and fills as ever."""
 
     async def scenario(world: World) -> None:
-        world.gate.open((await world.recovery.standing()).run_id)
+        await restored(world)
         link, absent = new_link(), new_link()
 
         assert await world.gated.mutate(mutation_of(link, generated=True)) == Done(link)
@@ -144,6 +151,29 @@ def test_a_gate_that_is_open_for_this_run_is_no_hindrance(play: Play) -> None:
         await world.gated.fill(lease.token, absent)
 
         assert await world.cache.get(absent.key) == absent
+
+    play(scenario)
+
+
+@pytest.mark.rule("R8", "P1", "P2")
+def test_a_redis_that_was_emptied_while_it_runs_lets_nothing_pass(play: Play) -> None:
+    """R8: its run is the same, and the very next call is refused, not only those after somebody looked: an absence
+    means nothing, and an event behind a version that is forgotten would be a second creation."""
+
+    async def scenario(world: World) -> None:
+        await restored(world)
+        known = new_link()
+        await world.gated.mutate(mutation_of(known, generated=True))
+
+        await world.forget()
+
+        with pytest.raises(Restoring):
+            await world.gated.lease(known.key)
+        with pytest.raises(Restoring):
+            await world.gated.mutate(mutation_of(new_link(), generated=True))
+        assert not (await world.recovery.standing()).restored
+        await restored(world)
+        assert isinstance(await world.gated.lease(known.key), Leased)
 
     play(scenario)
 

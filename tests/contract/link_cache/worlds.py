@@ -74,6 +74,9 @@ class World(Protocol):
     async def lease_is_held(self, key: LinkKey) -> bool:
         """Whether anybody holds the lease."""
 
+    async def forget(self) -> None:
+        """Empties Redis, which goes on running."""
+
 
 Scenario = Callable[[World], Awaitable[None]]
 Play = Callable[[Scenario], None]
@@ -107,6 +110,9 @@ class FakeWorld:
 
     async def lease_is_held(self, key: LinkKey) -> bool:
         return self.redis.clock.monotonic() < self.redis.leases.get(key, (b"", 0.0))[1]
+
+    async def forget(self) -> None:
+        self.recovery.come_back(self.redis.run_id)
 
 
 @dataclass
@@ -150,6 +156,9 @@ class RealWorld:
 
     async def lease_is_held(self, key: LinkKey) -> bool:
         return bool(await self.client.exists(lease_key(key)))
+
+    async def forget(self) -> None:
+        await self.client.flushall()
 
 
 @contextlib.asynccontextmanager

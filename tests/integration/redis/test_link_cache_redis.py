@@ -13,7 +13,7 @@ from chassis.health import Readiness
 from chassis.redis import Redis, open_redis
 from contracts.cache import LIBRARY, decode_outbox_entry, lease_key, reply_of, url_key
 from contracts.link import Link
-from contracts.restoring import restore_call
+from contracts.restoring import restore_call, standing_call
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.link_cache_redis import RedisLinkCache
 from link_service.adapters.outbox_redis import RedisOutbox
@@ -315,7 +315,7 @@ def test_restore_puts_back_what_is_absent_or_older_and_nothing_else(valkey_fresh
             second, third = next_of(first), next_of(next_of(first))
             assert isinstance(await cache.lease(first.key), Leased)
 
-            run_id = (await client.info("server"))["run_id"]
+            run_id = reply_of(await client.fcall(*standing_call().arguments))[1].decode()  # type: ignore[arg-type]  # as below
 
             words = [reply_of(await restore(client, link, run_id))[0] for link in (second, first, second, third)]
 

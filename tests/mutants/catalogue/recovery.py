@@ -7,6 +7,7 @@ _LUA = f"contracts/{LIBRARY_FILE}"
 _RULES = "link_service/domain/recovery.py"
 _LOOP = "link_service/loops/recovery.py"
 _REDIS = "tests/contract/link_cache/test_recovery.py"
+_PROMOTED = "tests/integration/redis/test_promoted.py"
 _FLOW = "tests/unit/recovery/test_recovery.py"
 _DECISIONS = "tests/unit/recovery/test_decisions.py"
 
@@ -15,15 +16,41 @@ MUTANTS = (
         "change-on-another-run",
         "R8",
         "a Redis that has forgotten a delete lets the link be changed as if it were there",
-        Edit(file=_LUA, old="  if is_another_run(run) then\n", new="  if false then\n"),
+        Edit(file=_LUA, old="  if may_have_forgotten(told_run, keys[5]) then\n", new="  if false then\n"),
         f"{_REDIS}::test_a_gate_that_is_open_for_another_run_lets_nothing_pass[valkey]",
         f"{_REDIS}::test_a_change_that_came_too_late_is_not_judged_by_a_redis_that_may_have_forgotten[valkey]",
+    ),
+    broken(
+        "run-named-by-its-process-alone",
+        "R8",
+        "a master that was a replica for a while passes for the one it was, whatever data it has now",
+        Edit(file=_LUA, old=" .. ':' .. string.match(info, '\\nmaster_replid:(%w+)')", new=""),
+        f"{_PROMOTED}::test_a_master_that_has_been_a_replica_is_another_run",
+        f"{_PROMOTED}::test_what_was_read_in_one_run_trims_nothing_in_another",
+    ),
+    broken(
+        "emptied-redis-is-trusted",
+        "R8",
+        "until somebody looks, a Redis that was emptied takes changes and tells absences",
+        Edit(file=_LUA, old=" or (told ~= '' and redis.call('GET', restored_key) ~= told)", new=""),
+        f"{_REDIS}::test_a_redis_that_was_emptied_while_it_runs_lets_nothing_pass[valkey]",
+    ),
+    broken(
+        "trim-in-another-run",
+        "O1",
+        "events that nobody has sent are trimmed, since they stand where sent ones stood before",
+        Edit(
+            file=_LUA,
+            old="  if is_another_run(args[2]) then\n    return { 'OTHER_RUN' }\n  end\n  redis.call('XTRIM'",
+            new="  redis.call('XTRIM'",
+        ),
+        f"{_PROMOTED}::test_what_was_read_in_one_run_trims_nothing_in_another",
     ),
     broken(
         "lease-on-another-run",
         "R8",
         "what a Redis has forgotten is taken for absent, and the table for the truth",
-        Edit(file=_LUA, old="  if is_another_run(args[3]) then\n", new="  if false then\n"),
+        Edit(file=_LUA, old="  if may_have_forgotten(args[3], keys[3]) then\n", new="  if false then\n"),
         f"{_REDIS}::test_a_gate_that_is_open_for_another_run_lets_nothing_pass[valkey]",
     ),
     broken(
@@ -39,7 +66,7 @@ MUTANTS = (
         "a restorer that was paused brings back what was deleted, written and forgotten since",
         Edit(
             file=_LUA,
-            old="if is_another_run(args[2]) or redis.call('GET', keys[3]) == run_id then",
+            old="if is_another_run(args[2]) or redis.call('GET', keys[3]) == args[2] then",
             new="if is_another_run(args[2]) then",
         ),
         f"{_REDIS}::test_nothing_is_put_back_into_another_run_or_a_restored_one[valkey]",
@@ -51,7 +78,7 @@ MUTANTS = (
         Edit(
             file=_LUA,
             old="  if is_another_run(args[1]) then\n    return { 'OVER' }\n  end\n  if args[2] ~= ''",
-            new="  is_another_run('')\n  args[1] = run_id\n  if args[2] ~= ''",
+            new="  args[1] = run_name()\n  if args[2] ~= ''",
         ),
         f"{_REDIS}::test_a_run_is_restored_when_it_was_said_of_this_very_run[valkey]",
     ),
@@ -61,7 +88,7 @@ MUTANTS = (
         "a note of the log's end hides what an older Redis has to be told",
         Edit(
             file=_LUA,
-            old="if is_another_run(args[1]) or redis.call('GET', keys[1]) ~= run_id then",
+            old="if is_another_run(args[1]) or redis.call('GET', keys[1]) ~= args[1] then",
             new="if is_another_run(args[1]) then",
         ),
         f"{_REDIS}::test_only_a_restored_run_is_told_how_far_the_log_went[valkey]",

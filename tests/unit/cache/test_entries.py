@@ -175,7 +175,7 @@ def test_the_outbox_budget_is_shared_by_the_buckets() -> None:
     call = mutate_call(Mutation(event=event_of(link), base_version=0), outbox_bytes_max=1600)
 
     assert call.values[6] == 100
-    assert call.arguments[:2] == ("linkmesh_v2_mutate", 4)
+    assert call.arguments[:2] == ("linkmesh_v2_mutate", 5)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,26 @@ def test_an_empty_redis_gets_back_the_newest_versions_before_anything_is_changed
     play(scenario)
 
 
+@pytest.mark.rule("R8", "P2")
+def test_a_redis_that_is_emptied_while_it_runs_is_restored_as_after_a_restart() -> None:
+    """R8: nobody restarted it, so its run is the same; what it held besides the links is told again, too."""
+
+    async def scenario(world: RecoveryWorld) -> None:
+        instance = world.instance()
+        async with running(instance):
+            await until(lambda: is_open(instance))
+            kept, told_besides = world.event(make_link("kept")), instance.told_besides
+            world.redis.come_back(world.redis.redis.run_id)
+            assert await refuses(instance)
+
+            await until(lambda: world.stored(kept) == kept)
+            await until(lambda: instance.told_besides > told_besides)
+
+            assert not await refuses(instance)
+
+    play(scenario)
+
+
 @pytest.mark.rule("R8")
 def test_a_process_is_ready_once_redis_is_restored_and_stays_so() -> None:
     """R8: a first start without Kafka is not ready and says why; a later restart of Redis leaves reads to go on."""
