@@ -55,6 +55,7 @@ class Admin:
         self._timeout_s = timeout_s
         self._turn = asyncio.Lock()
         self._clients: calls.Clients | None = None
+        self._cut_off = False  # a call was given up in the middle: who knows what its connections are at
 
     async def __aenter__(self) -> Self:
         return self
@@ -197,10 +198,14 @@ class Admin:
     async def _session(self) -> AsyncIterator[calls.Clients]:
         try:
             async with asyncio.timeout(self._timeout_s), self._turn:
+                if self._cut_off:
+                    await self._close()
+                self._cut_off = True
                 if self._clients is None:
                     await self._connect()
                 assert self._clients is not None, "_connect sets it or raises"
                 yield self._clients
+                self._cut_off = False
         except (KafkaError, OSError, TimeoutError) as error:
             await self._close()
             raise Unavailable("unavailable", f"the broker does not answer: {type(error).__name__}") from error

@@ -1,5 +1,6 @@
 """Dead letters: the original record, untouched, in `<topic>-dlq`, with where, why and how often beside it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +19,9 @@ STORY = (  # the headers that a letter adds to its record's own
     "dlq_group", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp_ms", "dlq_reason", "dlq_detail",
     "dlq_attempts", "dlq_first_failed_at",
 )  # fmt: skip
-_SEND_TIMEOUT_S = 8.0
+SEND_TIMEOUT_S = 5.0
+_LOOK_TIMEOUT_S = 2.0  # of one look within a burial; those in between may take longer
+BURIAL_MAX_S = 2 * _LOOK_TIMEOUT_S + SEND_TIMEOUT_S  # who waits must wait longer, or an acknowledged letter is repeated
 _LOOKED_MAX_S = 10.0  # before a burial: how old a look at what the other processes have buried may be
 
 
@@ -124,15 +127,15 @@ class TopicDeadLetters:
             await self.resumed()
 
     async def send(self, letter: DeadLetter) -> None:
-        """Send and wait for the acknowledgement. Raises Unavailable."""
+        """Send and wait for the acknowledgement, at most BURIAL_MAX_S. Raises Unavailable."""
         if self._looked_at is None or self._clock.monotonic() - self._looked_at > _LOOKED_MAX_S:
-            await self.resumed()  # other processes have buried, too
+            await self._look()  # other processes have buried, too
             if self._breaker.tripped:
                 raise Unavailable("unavailable", "the group has stopped itself")
         if await self._send(letter) != 1:
             raise Unavailable("unavailable", "the dead letter was not acknowledged")
         try:
-            await self.resumed()  # counts it, at its time by the broker's clock
+            await self._look()  # counts it, at its time by the broker's clock
         except Unavailable:
             self._looked_at = None  # no letter more before it was counted
 
@@ -146,13 +149,20 @@ class TopicDeadLetters:
         self._looked_at = self._clock.monotonic()
         return self._breaker.note(records) and not self._breaker.tripped
 
+    async def _look(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_TIMEOUT_S):
+                await self.resumed()
+        except TimeoutError as error:
+            raise Unavailable("unavailable", "the broker does not tell the dead letters in time") from error
+
     async def _send(self, letter: DeadLetter) -> int:
         try:
             message = dead_letter_message(letter, self._group)
-            return await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S)
+            return await self._sender.send_in_order([message], timeout_s=SEND_TIMEOUT_S)
         except ValueError:  # too large: never to be sent, and its partition must not stop for ever before it
             message = cut_dead_letter_message(letter, self._group)
-            return await self._sender.send_in_order([message], timeout_s=_SEND_TIMEOUT_S)
+            return await self._sender.send_in_order([message], timeout_s=SEND_TIMEOUT_S)
 
     def _lately(self) -> float:
         return self._breaker.lately(now_ms=int(self._clock.now().timestamp() * 1000))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, ResourceExhausted, Unavailable
-from chassis.kafka.dlq import DeadLetter, DeadLetters
+from chassis.kafka.dlq import BURIAL_MAX_S, DeadLetter, DeadLetters
 from chassis.kafka.gate import Gate
 from chassis.kafka.metrics import RECORDS, count_dead_letter, declare_dead_letters
 from chassis.kafka.record import Done, Outcome, Record, Rejected
@@ -48,7 +48,7 @@ class KeyedPolicy:
     handler_timeout_s: float = 30.0  # a handler that takes longer counts as a dependency that hangs
     retry_delays_s: tuple[float, ...] = (0.0, 5.0, 30.0)
     probe_interval_s: float = 1.0  # how often a dependency that is away is asked, with one batch of one record
-    burial_timeout_s: float = 10.0
+    burial_timeout_s: float = BURIAL_MAX_S + 1.0
     burial_retry_s: float = 1.0
     breaker_look_s: float = 5.0  # how often the dead letters of the whole group are counted
     silence_max_s: float = 60.0  # without a poll for so long the process ends; above all limits of joining together

@@ -9,7 +9,16 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis.errors import Unavailable
-from chassis.kafka.dlq import DeadLetter, NoDeadLetters, TopicDeadLetters, dead_letter_message, resume_message
+from chassis.kafka.dlq import (
+    BURIAL_MAX_S,
+    SEND_TIMEOUT_S,
+    DeadLetter,
+    NoDeadLetters,
+    TopicDeadLetters,
+    dead_letter_message,
+    resume_message,
+)
+from chassis.kafka.keyed import KeyedPolicy
 from chassis.kafka.record import Record, Rejected
 from tests.fakes.kafka import FakeBroker, FakeSender
 from tests.fakes.kafka_time import VirtualClock, run_virtual
@@ -164,6 +173,37 @@ def test_a_letter_that_could_not_be_counted_is_counted_before_the_next() -> None
 
         assert stored == 1
         assert letters.tripped()
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("C5")
+def test_a_burial_ends_in_time_and_an_acknowledged_letter_is_buried() -> None:
+    """All of it, with a look before and one behind that hang, takes less than the runner waits: cut off behind the
+    acknowledgement, the letter would be written again and again."""
+
+    async def scenario() -> None:
+        clock, hangs = VirtualClock(), False
+        world = World()
+
+        async def history() -> Sequence[Record]:
+            if hangs:
+                await clock.sleep(60)
+            return world.broker.records("t-dlq")
+
+        letters = TopicDeadLetters(sender=world.sender, history=history, clock=clock, group="g")
+        await letters.open()
+        hangs = True
+
+        started = clock.monotonic()
+        await letters.send(next(OTHERS))  # and this look hangs
+        behind_s = clock.monotonic() - started
+        with pytest.raises(Unavailable):
+            await letters.send(next(OTHERS))
+        before_s = clock.monotonic() - started - behind_s
+
+        assert len(world.broker.records("t-dlq")) == 1
+        assert before_s + SEND_TIMEOUT_S + behind_s <= BURIAL_MAX_S < KeyedPolicy().burial_timeout_s
 
     run_virtual(scenario())
 
