@@ -16,8 +16,8 @@ from link_service.domain.intents import Intent
 KEPT_S = 86_400  # as long as an idempotency key is honoured
 _CARRIERS = re.compile(rb"\d+\|")
 
-# Of a stored value: the number of carriers (none in older ones), and the intent. allow-oom: however full Redis is, a repeat
-# must get its answer and a refusal free its key; what a new key adds is gone again with the refusal of its change.
+# Of a stored value: the number of carriers (none in older ones), and the intent. allow-oom: however full Redis is, a
+# repeat must get its answer and a refusal free its key; what a new key adds is gone with the refusal of its change.
 _READ = """#!lua flags=allow-oom
 local stored = redis.call('GET', KEYS[1])
 local carriers, intent
