@@ -47,12 +47,14 @@ def list_(
 ) -> None:
     """Show the letters that wait, and how many there were in each hour."""
     from chassis.kafka.letters import Fate
+    from linkmesh.local.dead_letters import stopped_now
 
     wanted = _selection(None, group, reason, code, since, until)
     contents = _read(state)
+    stopped = {name for name in stopped_now(find_broker(state)[1]) if group in ("", name)}
     matching = [letter for letter in contents.letters if wanted.picks(letter)]
     shown = [letter for letter in matching if everything or letter.fate in (Fate.WAITING, Fate.CLAIMED, Fate.CUT)]
-    summary = text.summary(contents, matching, now_ms=_now_ms())
+    summary = text.summary(contents, matching, now_ms=_now_ms(), stopped_too=stopped)
     result = {"letters": [text.brief(letter) for letter in shown[-limit:]], "matching": len(shown), **summary}
     show(result, lambda: text.listing(shown, limit, summary), as_json=as_json)
 

@@ -1,9 +1,11 @@
 """How dead letters look, as text and as JSON."""
 
 import base64
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from textwrap import indent
 from typing import TYPE_CHECKING, TypedDict
 
 from linkmesh.cli.terminal import table
@@ -61,12 +63,17 @@ def moment_ms(given: str, *, now_ms: int) -> int | None:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def summary(contents: "Contents", matching: "Sequence[Letter]", *, now_ms: int) -> Summary:
-    """Return the counts towards each group's breaker, and those of the matching letters by hour, newest first."""
+def summary(
+    contents: "Contents", matching: "Sequence[Letter]", *, now_ms: int, stopped_too: "Collection[str]" = ()
+) -> Summary:
+    """Return the counts towards each group's breaker, and those of the matching letters by hour, newest first.
+
+    `stopped_too`: groups whose processes say that they have stopped: what they counted may have been purged since.
+    """
     from chassis.kafka.dead_letter_breaker import HOUR_MS
     from chassis.kafka.dead_letter_counts import last_hour, per_hour, severity, stopped
 
-    groups = sorted({letter.group for letter in matching})
+    groups = sorted({letter.group for letter in matching}.union(stopped_too))
     counts = {group: last_hour(contents, group, now_ms=now_ms) for group in groups}
     return {
         "last_hour": [
@@ -74,7 +81,7 @@ def summary(contents: "Contents", matching: "Sequence[Letter]", *, now_ms: int) 
                 "group": group,
                 "count": count,
                 "severity": severity(count).value,
-                "stopped": stopped(contents, group, now_ms=now_ms),
+                "stopped": group in stopped_too or stopped(contents, group, now_ms=now_ms),
             }
             for group, count in counts.items()
         ],
@@ -144,9 +151,10 @@ def page(letter: "Letter") -> str:
     rows = [(name, str(told[name])) for name in brief(letter)]
     rows.append(("record", f"{letter.topic}/{letter.partition}/{letter.offset} of {_time(letter.timestamp_ms)}"))
     headers = [(f"  {name}", value.decode(errors="backslashreplace")) for name, value in letter.headers]
-    value = str(told["value"] or letter.record.value)
+    said = told["value"]
+    value = letter.record.value.decode(errors="backslashreplace") if said is None else json.dumps(said, indent=2)
     return "\n".join(
-        [table(rows), "headers", table(headers), f"value ({len(letter.record.value)} bytes)", f"  {value}"]
+        [table(rows), "headers", table(headers), f"value ({len(letter.record.value)} bytes)", indent(value, "  ")]
     )
 
 
@@ -183,14 +191,24 @@ def _stopped(counted: CountedLately) -> str:
     return f"stopped; mend the cause, then: linkmesh dlq resume {counted['group']}" if counted["stopped"] else ""
 
 
-def _decoded(letter: "Letter") -> str | None:
-    """Return what a link event says; None for what cannot be decoded, or is something else."""
-    from contracts.link_codec import UndecodableError, decode_event
+def _decoded(letter: "Letter") -> "Mapping[str, object] | None":
+    """Return what an event says, as protobuf's JSON; None for what cannot be decoded, or is something else."""
+    from google.protobuf.json_format import MessageToDict
+    from google.protobuf.message import DecodeError
+    from google.protobuf.message_factory import GetMessageClass
 
-    try:
-        return str(decode_event(letter.record.header("ce_type") or "", letter.record.value))
-    except UndecodableError:
-        return None
+    from shortener.events.v1 import click_events_pb2, link_events_pb2
+
+    name = letter.record.header("ce_type") or ""
+    for events in (link_events_pb2, click_events_pb2):
+        kind = events.DESCRIPTOR.message_types_by_name.get(name.removeprefix(f"{events.DESCRIPTOR.package}."))
+        if kind is not None and kind.full_name == name:
+            try:
+                message = GetMessageClass(kind).FromString(letter.record.value)
+            except DecodeError:
+                return None
+            return MessageToDict(message, preserving_proto_field_name=True)
+    return None
 
 
 def _key(letter: "Letter") -> str:

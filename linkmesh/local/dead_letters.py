@@ -35,14 +35,23 @@ def stopped_groups(exposition: str) -> frozenset[str]:
     return frozenset(group for group, value in _STOPPED.findall(exposition) if float(value))
 
 
+def stopped_now(ports: Iterable[int]) -> frozenset[str]:
+    """Return the groups that have stopped themselves, as the processes with these admin ports tell it."""
+    return asyncio.run(_stopped(ports))
+
+
+async def _stopped(ports: Iterable[int]) -> frozenset[str]:
+    answers = [await http_get(port, "/metrics") for port in ports]
+    return frozenset[str]().union(*(stopped_groups(body.decode(errors="replace")) for _, body in answers))
+
+
 async def _ask(bootstrap: str, ports: Iterable[int]) -> list[dict[str, object]]:
     clock = SystemClock()
     since = clock.now() - timedelta(milliseconds=LOOK_BACK_MS)
     topics = [dead_letter_topic(topic) for topic in WITH_DEAD_LETTERS]
     async with Admin(bootstrap, client_id="linkmesh-status", timeout_s=_TIMEOUT_S) as admin:
         records = await admin.records_since(topics, since, limit=_RECORDS_MAX)
-    answers = [await http_get(port, "/metrics") for port in ports]
-    stopped = frozenset[str]().union(*(stopped_groups(body.decode(errors="replace")) for _, body in answers))
+    stopped = await _stopped(ports)
     told: list[dict[str, object]] = []
     for group in GROUPS:
         breaker = Breaker(group)

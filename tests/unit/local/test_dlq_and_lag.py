@@ -13,6 +13,7 @@ from chassis.kafka.record import Record, Rejected
 from contracts.topics import GROUPS, TOPICS, WITH_DEAD_LETTERS, dead_letter_topic
 from linkmesh.cli import dlq_text, lag, main, terminal
 from linkmesh.cli.progress import counted
+from shortener.events.v1.link_events_pb2 import EventHeader, LinkCreated
 
 NOW_MS = 1_800_000_000_000  # 2027-01-15T08:00:00Z
 
@@ -76,7 +77,29 @@ def test_a_letter_in_full() -> None:
 
     assert told["record"] == {"topic": "t", "partition": 0, "offset": 0, "stored_at": "2027-01-15T07:59:59Z"}
     assert (told["headers"], told["value_base64"], told["value"]) == ([["ce_id", "1"]], "/w==", None)
-    assert "b'\\xff'" in dlq_text.page(letter)
+    assert "\n  \\xff" in dlq_text.page(letter)
+
+
+def test_what_an_event_says_is_protobufs_json() -> None:
+    """A person, and `jq`, can read it; also one that nobody may apply, such as without an id."""
+    event = LinkCreated(header=EventHeader(version=3, user_id="ada"))
+    failed = Record(
+        "t", 0, 1, NOW_MS, b"k", event.SerializeToString(), (("ce_type", event.DESCRIPTOR.full_name.encode()),)
+    )
+    message = dead_letter_message(DeadLetter(failed, Rejected("undecodable", "why"), 1, NOW_MS), "g")
+    record = Record("t-dlq", 0, 1, NOW_MS, message.key, message.value, message.headers)
+    (letter,) = sort_out([record], {}).letters
+
+    assert dlq_text.full(letter)["value"] == {"header": {"version": "3", "user_id": "ada"}}
+    assert '  "header": {\n      "version": "3",' in dlq_text.page(letter)
+
+
+def test_a_group_that_says_it_has_stopped_is_listed_when_its_letters_are_purged() -> None:
+    """The process counted what is gone, and waits for a person: a list without it would say that all goes well."""
+    summary = dlq_text.summary(sort_out([], {}), [], now_ms=NOW_MS, stopped_too={"g"})
+
+    assert summary["last_hour"] == [{"group": "g", "count": 0, "severity": "normal", "stopped": True}]
+    assert "linkmesh dlq resume g" in dlq_text.listing([], 10, summary)
 
 
 def test_sentences_tell_what_was_done_and_what_was_not() -> None:
