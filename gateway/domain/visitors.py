@@ -8,7 +8,7 @@ from hashlib import blake2b
 from ipaddress import ip_address
 
 VISITOR_BYTES = 16
-_TEXT_BYTES_MAX = 512  # of User-Agent and Referer; what is longer says nothing more
+TEXT_BYTES_MAX = 512  # of User-Agent and Referer; what is longer says nothing more
 
 # Words that crawlers, link previews, monitors and HTTP libraries put into their User-Agent. A word list knows the
 # honest ones; it needs no update service and no table of a hundred thousand names.
@@ -19,6 +19,8 @@ _BOT = re.compile(
     r"mediapartners|google-|archiver|validator",
     re.IGNORECASE,
 )
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 
 
 class VisitorClass(Enum):
@@ -27,6 +29,15 @@ class VisitorClass(Enum):
     HUMAN = "human"
     BOT = "bot"
     PREFETCH = "prefetch"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitors:
+    """How to tell visitors apart. `country_header` in lower case; empty: none."""
+
+    key: bytes
+    trusted_proxies: int = 0
+    country_header: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +51,16 @@ class Visit:
 
 def classify(visit: Visit) -> VisitorClass:
     """The class of a visit. No User-Agent at all is no browser; HEAD is somebody looking, not going."""
-    if "prefetch" in visit.purpose.lower() or "prerender" in visit.purpose.lower():
+    if is_prefetch(visit.purpose):
         return VisitorClass.PREFETCH
     if visit.method == "HEAD" or not visit.user_agent or _BOT.search(visit.user_agent):
         return VisitorClass.BOT
     return VisitorClass.HUMAN
+
+
+def is_prefetch(purpose: str) -> bool:
+    """Whether Sec-Purpose or Purpose says that a browser looks ahead."""
+    return bool(purpose) and ("prefetch" in purpose.lower() or "prerender" in purpose.lower())
 
 
 def daily_key(key: bytes, day: date) -> bytes:
@@ -52,9 +68,16 @@ def daily_key(key: bytes, day: date) -> bytes:
     return blake2b(day.isoformat().encode(), key=key, digest_size=32).digest()
 
 
+def visitor_hasher(key: bytes, user_agent: str) -> "blake2b":
+    """Half a hash: visitors with this User-Agent under this key; a copy of it takes the address."""
+    return blake2b(f"{user_agent}|".encode(), key=key, digest_size=VISITOR_BYTES)
+
+
 def visitor_hash(key: bytes, *, address: str, user_agent: str) -> bytes:
     """16 bytes that are the same for the same address and User-Agent under the same key."""
-    return blake2b(f"{address}|{user_agent}".encode(), key=key, digest_size=VISITOR_BYTES).digest()
+    hasher = visitor_hasher(key, user_agent)
+    hasher.update(address.encode())
+    return hasher.digest()
 
 
 def client_address(peer: str, forwarded_for: str, trusted_proxies: int) -> str:
@@ -65,10 +88,12 @@ def client_address(peer: str, forwarded_for: str, trusted_proxies: int) -> str:
     """
     if trusted_proxies <= 0 or not forwarded_for:
         return peer
-    entries = [entry.strip() for entry in forwarded_for.split(",")]
+    entries = forwarded_for.rsplit(",", trusted_proxies)
     if len(entries) < trusted_proxies:
         return peer
-    candidate = entries[-trusted_proxies]
+    candidate = entries[-trusted_proxies].strip()
+    if _IPV4.fullmatch(candidate):  # what is most frequent needs no parser, and is written in one way only
+        return candidate
     try:
         return str(ip_address(candidate))
     except ValueError:
@@ -84,6 +109,6 @@ def country_of(stated: str) -> str:
 
 def cut(text: str) -> str:
     """The text without what lies beyond 512 bytes of UTF-8."""
-    if len(text) <= _TEXT_BYTES_MAX // 4:
+    if len(text) <= TEXT_BYTES_MAX // 4:
         return text
-    return text.encode()[:_TEXT_BYTES_MAX].decode("utf-8", "ignore")
+    return text.encode()[:TEXT_BYTES_MAX].decode("utf-8", "ignore")
