@@ -65,6 +65,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             flush=flusher.flush_now,
             burial=Burial(dead_letters, group=config.group, clock=clock),
             topic=config.topic,
+            group=config.group,
         )
         consumer = checkpointed_consumer(
             subscription, handler=counter, clock=clock, set_ready=readiness.declare("kafka")

@@ -8,8 +8,8 @@ from itertools import islice
 from prometheus_client import Counter, Gauge, Histogram
 
 from analytics.domain.book import Book, Write
-from analytics.domain.clicks import RowId
-from analytics.domain.rows import RowImage
+from analytics.domain.clicks import AnyId
+from analytics.domain.rows import AnyImage
 from analytics.domain.schedule import Schedule
 from analytics.ports import CheckpointStore, Log, RowStore
 from chassis.clock import Clock, sleep_until_stop
@@ -66,11 +66,11 @@ class Flusher:
         finally:
             self._hurry.clear()
 
-    async def _write(self, row_ids: Sequence[RowId]) -> None:
+    async def _write(self, row_ids: Sequence[AnyId]) -> None:
         """Returns when the table holds of each row at least what it held when the round began."""
         left = row_ids
         for _ in range(_PASSES_MAX):
-            again: list[RowId] = []
+            again: list[AnyId] = []
             ids = iter(left)
             while batch := list(islice(ids, _BATCH)):
                 again += await self._write_batch(self._book.writes(batch))
@@ -80,10 +80,10 @@ class Flusher:
             left = again
         raise Unavailable("unavailable", "The table keeps refusing rows.")
 
-    async def _write_batch(self, writes: Sequence[Write]) -> Sequence[RowId]:
+    async def _write_batch(self, writes: Sequence[Write]) -> Sequence[AnyId]:
         """The rows that have to be written again, since their state in the table was another than we thought."""
         taken = await self._rows.store(writes)
-        refused: list[RowImage] = []
+        refused: list[AnyImage] = []
         for write, was_taken in zip(writes, taken, strict=True):
             if was_taken:
                 self._book.written(write.image)

@@ -6,15 +6,15 @@ from typing import Protocol
 
 from analytics.domain.book import Write
 from analytics.domain.checkpoints import Checkpoint, LogView
-from analytics.domain.clicks import RowId
-from analytics.domain.rows import RowImage
+from analytics.domain.clicks import AnyId
+from analytics.domain.rows import AnyImage, RowImage, TopImage
 from contracts.link import LinkKey, UserId
 
 
 class RowStore(Protocol):
     """Rows of counts, durable. A version never replaces one that holds more of the log."""
 
-    async def load(self, row_ids: Collection[RowId]) -> Mapping[RowId, RowImage]:
+    async def load(self, row_ids: Collection[AnyId]) -> Mapping[AnyId, AnyImage]:
         """Those of these rows that exist, as of a moment after the call began (consistent). Raises Unavailable."""
         ...
 
@@ -28,6 +28,12 @@ class RowStore(Protocol):
 
     async def read(self, key: LinkKey, hours: range) -> Sequence[RowImage]:
         """The rows of a link in these hours, of all partitions, as of a moment after the call began."""
+        ...
+
+    async def read_tops(self, user_id: UserId, days: range) -> Sequence[TopImage]:
+        """The rows of an account's top links of these days (since 1970, UTC), of all partitions, as of a moment after
+        the call began.
+        """
         ...
 
 

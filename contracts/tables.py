@@ -68,13 +68,18 @@ def clicks_sk(hour: datetime, partition: int) -> str:
     return f"H{hour:%H}#P{partition}"
 
 
+def clicks_tops_pk(user_id: UserId, day: datetime) -> str:
+    """Partition key of an account's top links of one UTC day; the sort key is partition_sk."""
+    return f"T#{user_id}#{day:%Y%m%d}"
+
+
 def clicks_state_pk(epoch: int) -> str:
     """Partition key of the consumer's state in one life of the topic."""
     return f"S#{epoch}"
 
 
 def partition_sk(partition: int) -> str:
-    """Sort key of one partition's state, and of its epoch."""
+    """Sort key of one partition's state, of its epoch, and of its part of an account's top links."""
     return f"P{partition}"
 
 

@@ -9,15 +9,15 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from analytics.adapters.clicks_items import hour_start, row_fields, row_from, row_key
+from analytics.adapters.clicks_items import day_start, hour_start, row_fields, row_from, row_key
 from analytics.adapters.clicks_reads import read_items
 from analytics.domain.book import Write
-from analytics.domain.clicks import Hour, RowId
-from analytics.domain.rows import RowImage
+from analytics.domain.clicks import AnyId, Day, Hour
+from analytics.domain.rows import AnyImage, RowImage, TopImage
 from chassis.dynamodb import dynamodb_errors
 from chassis.errors import Unavailable
-from contracts.link import LinkKey
-from contracts.tables import CLICKS, clicks_pk
+from contracts.link import LinkKey, UserId
+from contracts.tables import CLICKS, clicks_pk, clicks_tops_pk
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
@@ -34,7 +34,7 @@ class DynamoDBRowStore:
         self._client = client
         self._timeout_s = timeout_s
 
-    async def load(self, row_ids: Collection[RowId]) -> Mapping[RowId, RowImage]:
+    async def load(self, row_ids: Collection[AnyId]) -> Mapping[AnyId, AnyImage]:
         """Those of these rows that exist."""
         keys = [row_key(row_id) for row_id in row_ids]
         rows = [row_from(item) for item in await read_items(self._client, keys, timeout_s=self._timeout_s)]
@@ -52,24 +52,34 @@ class DynamoDBRowStore:
 
     async def read(self, key: LinkKey, hours: range) -> Sequence[RowImage]:
         """The rows of a link in these hours."""
+        found = await self._query([clicks_pk(key, day) for day in _days(hours)])
+        return [row for row in found if isinstance(row, RowImage) and row.id.hour in hours]
+
+    async def read_tops(self, user_id: UserId, days: range) -> Sequence[TopImage]:
+        """The rows of an account's top links of these days."""
+        found = await self._query([clicks_tops_pk(user_id, day_start(Day(day))) for day in days])
+        return [row for row in found if isinstance(row, TopImage)]
+
+    async def _query(self, pks: Sequence[str]) -> list[AnyImage]:
+        """All rows with these partition keys."""
         turns = asyncio.Semaphore(_QUERIES_MAX)
 
-        async def read(day: datetime) -> list[RowImage]:
+        async def query(pk: str) -> list[AnyImage]:
             async with turns:
-                return await self._read_day(key, day)
+                return await self._query_one(pk)
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                calls = [tasks.create_task(read(day)) for day in _days(hours)]
+                calls = [tasks.create_task(query(pk)) for pk in pks]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures  # one is as good as all: nothing is known without all days
-        return [row for call in calls for row in call.result() if row.id.hour in hours]
+        return [row for call in calls for row in call.result()]
 
-    async def _read_day(self, key: LinkKey, day: datetime) -> list[RowImage]:
+    async def _query_one(self, pk: str) -> list[AnyImage]:
         pages = self._client.get_paginator("query").paginate(
             TableName=CLICKS.name,
             KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": clicks_pk(key, day)}},
+            ExpressionAttributeValues={":pk": {"S": pk}},
             ConsistentRead=True,
         )
         with dynamodb_errors():
@@ -85,13 +95,13 @@ def _days(hours: range) -> list[datetime]:
     return [midnight + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def _insert(image: RowImage) -> "Statement":
+def _insert(image: AnyImage) -> "Statement":
     item = row_key(image.id) | row_fields(image)
     places = ", ".join(f"'{name}': ?" for name in item)
     return {"Statement": f'INSERT INTO "{CLICKS.name}" VALUE {{{places}}}', "Parameters": list(item.values())}
 
 
-def _update(image: RowImage) -> "Statement":
+def _update(image: AnyImage) -> "Statement":
     fields = row_fields(image)
     key = row_key(image.id)
     places = ", ".join(f"{name} = ?" for name in fields)

@@ -5,23 +5,16 @@ A partition is held from `assign` to `forget`. Its rows are loaded at first touc
 dirty at that moment are written [A3, A4].
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from analytics.domain.checkpoints import Checkpoint
-from analytics.domain.clicks import Arrival, Click, Hour, RowId, VisitorClass, row_of
-from analytics.domain.rows import Applied, Row, RowImage
-from analytics.domain.sequences import Spool, Verdict, is_forgotten, judge
-from contracts.link import LinkKey
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a fold did, for metrics."""
-
-    counted: Counter[VisitorClass] = field(default_factory=Counter)
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
+from analytics.domain.clicks import AnyId, Arrival, RowId
+from analytics.domain.holding import Holding, Tally
+from analytics.domain.ledger import Accounts
+from analytics.domain.rows import AnyImage, Row, RowImage, TopImage, TopRow, row_from_image
+from contracts.link import LinkKey, UserId
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +25,7 @@ class Round:
     """
 
     checkpoint: Checkpoint
-    rows: Sequence[RowId]
+    rows: Sequence[AnyId]
     term: int
 
 
@@ -40,22 +33,8 @@ class Round:
 class Write:
     """A row to be written. `stored`: the table is known to have some version of it."""
 
-    image: RowImage
+    image: AnyImage
     stored: bool
-
-
-@dataclass(slots=True)
-class _Partition:
-    term: int
-    epoch: int
-    offset: int  # the next to fold
-    time_ms: int  # the broker's time of the last folded record
-    spools: dict[str, Spool]
-    saved: int  # the offset of the checkpoint that is stored
-    current_ms: int  # every record stored before this moment is folded
-    ahead: tuple[int, int] | None = None  # an end of the log that was not yet reached, and when it was the end
-    dirty: dict[RowId, None] = field(default_factory=dict)  # oldest first
-    rows: dict[RowId, Row] = field(default_factory=dict)
 
 
 class Book:
@@ -64,8 +43,8 @@ class Book:
     def __init__(self, *, rows_max: int, dirty_max: int) -> None:
         self._rows_max = rows_max
         self._dirty_max = dirty_max
-        self._partitions: dict[int, _Partition] = {}
-        self._clean: OrderedDict[RowId, None] = OrderedDict()  # least recently changed first
+        self._partitions: dict[int, Holding] = {}
+        self._clean: OrderedDict[AnyId, None] = OrderedDict()  # least recently changed first
         self._terms = 0
 
     # Ownership
@@ -79,21 +58,18 @@ class Book:
         """This partition is ours, and folded so far. What was in memory of it is void."""
         self.forget(checkpoint.partition)
         self._terms += 1
-        self._partitions[checkpoint.partition] = _Partition(
-            term=self._terms,
-            epoch=checkpoint.epoch,
-            offset=checkpoint.offset,
-            time_ms=checkpoint.time_ms,
-            spools=dict(checkpoint.spools),
-            saved=checkpoint.offset,
-            current_ms=checkpoint.time_ms,
-        )
+        self._partitions[checkpoint.partition] = Holding(checkpoint, self._terms)
+
+    def term(self, partition: int) -> int | None:
+        """The number of this holding of a partition, by which it is told from later ones; None: it is not ours."""
+        state = self._partitions.get(partition)
+        return None if state is None else state.term
 
     def forget(self, partition: int) -> None:
         """This partition is no longer ours."""
         gone = self._partitions.pop(partition, None)
         if gone is not None:
-            for row_id in gone.rows:
+            for row_id in gone.ids():
                 self._clean.pop(row_id, None)
 
     # Folding
@@ -122,25 +98,27 @@ class Book:
         """The partition with the most rows to be written."""
         return max(self._partitions, key=lambda number: len(self._partitions[number].dirty), default=None)
 
-    def missing(self, arrivals: Iterable[Arrival]) -> Sequence[RowId]:
+    def is_folded(self, partition: int, offset: int) -> bool:
+        """Whether folding the record there would do nothing: it was done, or the partition is not ours."""
+        state = self._partitions.get(partition)
+        return state is None or offset < state.offset
+
+    def missing(self, arrivals: Iterable[Arrival]) -> Sequence[AnyId]:
         """The rows that folding these records touches and that are not in memory [A1]."""
-        wanted: dict[RowId, None] = {}
+        wanted: dict[AnyId, None] = {}
         for arrival in arrivals:
             partition = self._partitions.get(arrival.partition)
-            if partition is None or arrival.click is None or arrival.offset < partition.offset:
-                continue
-            row_id = row_of(arrival.click, partition=arrival.partition, stored_ms=arrival.stored_ms)
-            if row_id not in partition.rows:
-                wanted[row_id] = None
+            if partition is not None:
+                partition.missing(arrival, wanted)
         return list(wanted)
 
-    def admit(self, row_ids: Iterable[RowId], found: Mapping[RowId, RowImage]) -> None:
+    def admit(self, row_ids: Iterable[AnyId], found: Mapping[AnyId, AnyImage]) -> None:
         """Take in rows as a consistent read, begun after `missing`, found them; those not found are new."""
         for row_id in row_ids:
             partition = self._partitions.get(row_id.partition)
-            if partition is None or row_id in partition.rows:
+            if partition is None or partition.row(row_id) is not None:
                 continue
-            partition.rows[row_id] = Row.of(found[row_id]) if row_id in found else Row(row_id)
+            partition.put(row_from_image(found[row_id]) if row_id in found else _new_row(row_id))
             self._clean[row_id] = None
 
     def fold(self, arrivals: Iterable[Arrival]) -> Tally:
@@ -148,33 +126,19 @@ class Book:
         tally = Tally()
         for arrival in arrivals:
             partition = self._partitions.get(arrival.partition)
-            if partition is None or arrival.offset < partition.offset:
+            if partition is None:
                 continue
-            if arrival.click is not None:
-                self._count(partition, arrival, arrival.click, tally)
-            _advance(partition, arrival)
+            for row in partition.fold(arrival, tally):
+                self._clean.pop(row.id, None)
+                partition.dirty[row.id] = None  # one that was dirty keeps its place
         self._evict()
         return tally
 
-    def _count(self, partition: _Partition, arrival: Arrival, click: Click, tally: Tally) -> None:
-        if click.spool_id:
-            verdict = judge(partition.spools, click.spool_id, click.sequence, stored_ms=arrival.stored_ms)
-            tally.verdicts[verdict] += 1
-            if verdict in (Verdict.REPEAT, Verdict.STALE):
-                return
-            before = partition.spools.get(click.spool_id)
-            partition.spools[click.spool_id] = Spool(click.sequence, before.counted + 1 if before else 1)
-        row_id = row_of(click, partition=arrival.partition, stored_ms=arrival.stored_ms)
-        if partition.rows[row_id].fold(click, Applied(partition.epoch, arrival.offset)):
-            tally.counted[click.visitor_class] += 1
-            self._clean.pop(row_id, None)
-            partition.dirty.setdefault(row_id)
-
     def _evict(self) -> None:
-        excess = sum(len(partition.rows) for partition in self._partitions.values()) - self._rows_max
+        excess = sum(len(partition) for partition in self._partitions.values()) - self._rows_max
         while excess > 0 and self._clean:
             row_id, _ = self._clean.popitem(last=False)
-            del self._partitions[row_id.partition].rows[row_id]
+            self._partitions[row_id.partition].drop(row_id)
             excess -= 1
 
     # Flushing
@@ -184,49 +148,44 @@ class Book:
         state = self._partitions.get(partition)
         if state is None or (not state.dirty and state.offset == state.saved):
             return None
-        remembered = {
-            spool_id: spool
-            for spool_id, spool in state.spools.items()
-            if not is_forgotten(spool_id, now_ms=state.time_ms)
-        }
-        state.spools = dict(remembered)
-        checkpoint = Checkpoint(partition, state.epoch, state.offset, state.time_ms, remembered)
-        return Round(checkpoint, tuple(state.dirty), state.term)
+        return Round(state.closing(), tuple(state.dirty), state.term)
 
     def is_current(self, begun: Round) -> bool:
         """Whether the partition of a round was held all the time since it began."""
         state = self._partitions.get(begun.checkpoint.partition)
         return state is not None and state.term == begun.term
 
-    def writes(self, row_ids: Iterable[RowId]) -> Sequence[Write]:
+    def writes(self, row_ids: Iterable[AnyId]) -> Sequence[Write]:
         """These rows as they are now, without those that need no writing any more."""
         found: list[Write] = []
         for row_id in row_ids:
             partition = self._partitions.get(row_id.partition)
             if partition is not None and row_id in partition.dirty:
-                row = partition.rows[row_id]
-                found.append(Write(row.image(), row.stored))
+                row = partition.row(row_id)
+                if row is not None:
+                    found.append(Write(row.image(), row.stored))
         return found
 
-    def written(self, image: RowImage) -> None:
+    def written(self, image: AnyImage) -> None:
         """The table has this version now."""
-        row = self._row(image.id)
+        partition = self._partitions.get(image.id.partition)
+        row = None if partition is None else partition.row(image.id)
         if row is not None:
             row.stored = True
             if row.applied == image.applied:
                 self._cleaned(image.id)
 
-    def refused(self, image: RowImage, found: RowImage | None) -> bool:
+    def refused(self, image: AnyImage, found: AnyImage | None) -> bool:
         """The table did not take this version; a consistent read found that one. Whether it holds all that ours does.
 
         It may: an owner that was paused writes late, and a write may have been done although its answer was lost.
         """
         partition = self._partitions.get(image.id.partition)
-        row = self._row(image.id)
+        row = None if partition is None else partition.row(image.id)
         if partition is not None and row is not None:
             row.stored = found is not None
             if found is not None and found.applied >= row.applied:
-                partition.rows[image.id] = Row.of(found)
+                partition.put(row_from_image(found))
                 self._cleaned(image.id)
         return found is not None and found.applied >= image.applied
 
@@ -240,11 +199,7 @@ class Book:
         """The offset of the checkpoint that is stored of a held partition."""
         return self._partitions[partition].saved
 
-    def _row(self, row_id: RowId) -> Row | None:
-        partition = self._partitions.get(row_id.partition)
-        return None if partition is None else partition.rows.get(row_id)
-
-    def _cleaned(self, row_id: RowId) -> None:
+    def _cleaned(self, row_id: AnyId) -> None:
         self._partitions[row_id.partition].dirty.pop(row_id, None)
         self._clean[row_id] = None
 
@@ -253,10 +208,16 @@ class Book:
     def read(self, key: LinkKey, partition: int, hours: range) -> Sequence[RowImage]:
         """The rows in memory of a link in these hours."""
         state = self._partitions.get(partition)
-        if state is None:
-            return []
-        ids = (RowId(key, Hour(hour), partition) for hour in hours)
-        return [row.image() for row_id in ids if (row := state.rows.get(row_id)) is not None]
+        return [] if state is None else [row.image() for row in state.links_of(key, hours)]
+
+    def read_tops(self, user_id: UserId, partition: int, days: range) -> Sequence[TopImage]:
+        """The rows in memory of an account's top links on these days."""
+        state = self._partitions.get(partition)
+        return [] if state is None else [row.image() for row in state.tops_of(user_id, days)]
+
+    def accounts(self, partition: int) -> Accounts:
+        """The accounts of a held partition's spools as of now [A10]."""
+        return self._partitions[partition].ledger.accounts()
 
     def counted_until_ms(self, partition: int) -> int:
         """Every record of a held partition that the broker stored before this moment is folded."""
@@ -265,20 +226,9 @@ class Book:
     def seen_end(self, partition: int, end: int, *, at_ms: int) -> None:
         """The log of this partition ended here at that moment."""
         state = self._partitions.get(partition)
-        if state is None:
-            return
-        if state.offset >= end:
-            state.current_ms = max(state.current_ms, at_ms)
-            state.ahead = None
-        elif state.ahead is None:
-            state.ahead = (end, at_ms)
+        if state is not None:
+            state.seen_end(end, at_ms=at_ms)
 
 
-def _advance(partition: _Partition, arrival: Arrival) -> None:
-    partition.offset = arrival.offset + 1
-    partition.time_ms = arrival.stored_ms
-    reached_ms = arrival.stored_ms
-    if partition.ahead is not None and partition.offset >= partition.ahead[0]:
-        reached_ms = max(reached_ms, partition.ahead[1])
-        partition.ahead = None
-    partition.current_ms = max(partition.current_ms, reached_ms)
+def _new_row(row_id: AnyId) -> Row | TopRow:
+    return Row(row_id) if isinstance(row_id, RowId) else TopRow(row_id)

@@ -1,9 +1,8 @@
 """How far a partition is folded, as it is stored beside the rows and gone on from [A3, A4]."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from analytics.domain.sequences import Spool
+from analytics.domain.ledger import Accounts
 
 FIRST_EPOCH = 1
 
@@ -20,7 +19,7 @@ class Checkpoint:
     epoch: int = FIRST_EPOCH
     offset: int = 0
     time_ms: int = 0
-    spools: Mapping[str, Spool] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,21 @@
 Visitors are a HyperLogLog sketch (Flajolet et al. 2007) of Apache DataSketches: HLL_4, 2^10 registers, 552 bytes, 3 %.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 import datasketches
 
-from analytics.domain.clicks import Click, RowId, VisitorClass
+from analytics.domain.clicks import RowId, TopId, VisitorClass
+from analytics.domain.labels import count_labels
+from analytics.domain.tallies import prune
+from contracts.link import LinkKey
 
 _LG_REGISTERS = 10
 _KIND = datasketches.tgt_hll_type.HLL_4
+_LINKS_MAX = 400  # of a row of top links; the most frequent half of them is kept then
+_LINKS_KEPT = 200
 
 
 class Applied(NamedTuple):
@@ -28,7 +34,9 @@ NOTHING = Applied(0, -1)
 
 @dataclass(frozen=True, slots=True)
 class RowImage:
-    """A version of a row, as it is stored and sent. `visitors` is a compact HLL sketch."""
+    """A version of a row, as it is stored and sent. `visitors` is a compact HLL sketch, `labels` the clicks of people
+    by label (analytics.domain.labels); rows of before there were labels have fewer labels than clicks.
+    """
 
     id: RowId
     applied: Applied
@@ -36,12 +44,28 @@ class RowImage:
     bot: int
     prefetches: int
     visitors: bytes
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopImage:
+    """A version of a row of an account's top links: clicks of people and bots by link key; tallies.REST: of the links
+    that had no room.
+    """
+
+    id: TopId
+    applied: Applied
+    links: Mapping[str, int]
+
+
+AnyImage = RowImage | TopImage
+Image = TypeVar("Image", RowImage, TopImage)
 
 
 class Row:
     """A row in the owner's memory. `stored`: the table is known to have some version of it."""
 
-    __slots__ = ("_visitors", "applied", "bot", "human", "id", "prefetches", "stored")
+    __slots__ = ("_labels", "_visitors", "applied", "bot", "human", "id", "prefetches", "stored")
 
     def __init__(self, row_id: RowId) -> None:
         self.id = row_id
@@ -50,7 +74,8 @@ class Row:
         self.bot = 0
         self.prefetches = 0
         self.stored = False
-        self._visitors = new_sketch()
+        self._labels: dict[str, int] = {}
+        self._visitors: datasketches.hll_sketch | None = None  # made for the first visitor
 
     @classmethod
     def of(cls, image: RowImage) -> "Row":
@@ -59,30 +84,72 @@ class Row:
         row.applied = image.applied
         row.human, row.bot, row.prefetches = image.human, image.bot, image.prefetches
         row.stored = True
-        row._visitors = datasketches.hll_sketch.deserialize(image.visitors)
+        row._labels = dict(image.labels)
+        if image.visitors != _NOBODY:
+            row._visitors = datasketches.hll_sketch.deserialize(image.visitors)
         return row
 
-    def fold(self, click: Click, at: Applied) -> bool:
-        """Add a click that stands at this place of the log; False if the row holds it already [A2]."""
-        if at <= self.applied:
-            return False
-        match click.visitor_class:
-            case VisitorClass.HUMAN:
-                self.human += 1
-                if click.visitor:
-                    self._visitors.update(click.visitor.hex())
-            case VisitorClass.BOT:
-                self.bot += 1
-            case VisitorClass.PREFETCH:
-                self.prefetches += 1
-        self.applied = at
-        return True
+    def add(self, visitor_class: VisitorClass, visitor: bytes, labels: tuple[str, ...]) -> None:
+        """Count a click; that the row does not hold it yet is the caller's to know [A2]."""
+        if visitor_class is VisitorClass.HUMAN:
+            self.human += 1
+            count_labels(self._labels, labels)
+            if visitor:
+                if self._visitors is None:
+                    self._visitors = new_sketch()
+                self._visitors.update(visitor.hex())
+        elif visitor_class is VisitorClass.BOT:
+            self.bot += 1
+        else:
+            self.prefetches += 1
 
     def image(self) -> RowImage:
         """The row as it is now."""
-        return RowImage(
-            self.id, self.applied, self.human, self.bot, self.prefetches, self._visitors.serialize_compact()
-        )
+        visitors = _NOBODY if self._visitors is None else self._visitors.serialize_compact()
+        return RowImage(self.id, self.applied, self.human, self.bot, self.prefetches, visitors, self._labels.copy())
+
+
+class TopRow:
+    """A row of an account's top links in the owner's memory."""
+
+    __slots__ = ("_links", "applied", "id", "stored")
+
+    def __init__(self, row_id: TopId) -> None:
+        self.id = row_id
+        self.applied = NOTHING
+        self.stored = False
+        self._links: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, image: TopImage) -> "TopRow":
+        """The row that a stored version goes on from."""
+        row = cls(image.id)
+        row.applied = image.applied
+        row.stored = True
+        row._links = dict(image.links)
+        return row
+
+    def add(self, key: LinkKey) -> None:
+        """Count a click on a link; that the row does not hold it yet is the caller's to know [A2]."""
+        links = self._links
+        if key in links:
+            links[key] += 1
+        else:
+            links[key] = 1
+            if len(links) > _LINKS_MAX:
+                prune(links, keep=_LINKS_KEPT)
+
+    def image(self) -> TopImage:
+        """The row as it is now."""
+        return TopImage(self.id, self.applied, self._links.copy())
+
+
+AnyRow = Row | TopRow
+
+
+def row_from_image(image: AnyImage) -> AnyRow:
+    """The row that a stored version goes on from."""
+    return Row.of(image) if isinstance(image, RowImage) else TopRow.of(image)
 
 
 def new_sketch() -> datasketches.hll_sketch:
@@ -90,7 +157,10 @@ def new_sketch() -> datasketches.hll_sketch:
     return datasketches.hll_sketch(_LG_REGISTERS, _KIND)
 
 
-def newer(first: RowImage | None, second: RowImage | None) -> RowImage | None:
+_NOBODY: bytes = new_sketch().serialize_compact()
+
+
+def newer(first: Image | None, second: Image | None) -> Image | None:
     """The version that holds more of the log; they are never added, since both hold the same clicks [A7]."""
     if first is None or second is None:
         return first or second

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from analytics.domain.book import Write
 from analytics.domain.checkpoints import Checkpoint, LogView
-from analytics.domain.clicks import RowId
-from analytics.domain.rows import RowImage
+from analytics.domain.clicks import AnyId, RowId, TopId
+from analytics.domain.rows import AnyImage, RowImage, TopImage
 from analytics.ports import LinkFacts, OwnedRows
 from chassis.errors import NotFound, Unavailable
 from chassis.kafka.dlq import DeadLetter
@@ -36,10 +36,20 @@ class FakeRowStore(_Away):
 
     def __init__(self, pace: Pace = at_once) -> None:
         super().__init__(pace)
-        self.rows: dict[RowId, RowImage] = {}
+        self.rows: dict[AnyId, AnyImage] = {}
         self.loads = 0
 
-    async def load(self, row_ids: Collection[RowId]) -> Mapping[RowId, RowImage]:
+    @property
+    def links(self) -> Mapping[RowId, RowImage]:
+        """The rows of links."""
+        return {row.id: row for row in self.rows.values() if isinstance(row, RowImage)}
+
+    @property
+    def tops(self) -> Mapping[TopId, TopImage]:
+        """The rows of accounts' top links."""
+        return {row.id: row for row in self.rows.values() if isinstance(row, TopImage)}
+
+    async def load(self, row_ids: Collection[AnyId]) -> Mapping[AnyId, AnyImage]:
         await self._reach()
         self.loads += 1
         found = {row_id: self.rows[row_id] for row_id in row_ids if row_id in self.rows}
@@ -65,7 +75,11 @@ class FakeRowStore(_Away):
 
     async def read(self, key: LinkKey, hours: range) -> Sequence[RowImage]:
         await self._reach()
-        return [row for row in self.rows.values() if row.id.key == key and row.id.hour in hours]
+        return [row for row in self.links.values() if row.id.key == key and row.id.hour in hours]
+
+    async def read_tops(self, user_id: UserId, days: range) -> Sequence[TopImage]:
+        await self._reach()
+        return [row for row in self.tops.values() if row.id.user_id == user_id and row.id.day in days]
 
 
 class FakeCheckpoints(_Away):

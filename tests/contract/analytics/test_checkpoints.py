@@ -9,6 +9,8 @@ import pytest
 
 from analytics.adapters.checkpoints_dynamodb import DynamoDBCheckpoints
 from analytics.domain.checkpoints import Checkpoint, next_epoch
+from analytics.domain.clicks import Origin
+from analytics.domain.ledger import Accounts
 from analytics.domain.sequences import Spool
 from analytics.ports import CheckpointStore
 from chassis.dynamodb import open_dynamodb
@@ -36,13 +38,18 @@ async def _on_dynamodb(endpoint: str, check: Check) -> None:
 
 def some_checkpoint(offset: int = 5) -> Checkpoint:
     """A checkpoint of a partition of its own, with two spools."""
-    spools = {SPOOL + "1": Spool(9, 8), SPOOL + "2": Spool(1, 1)}
-    return Checkpoint(next(_partitions), offset=offset, time_ms=T0_MS + 1, spools=spools)
+    accounts = Accounts(
+        {SPOOL + "1": Spool(9, 4, 7, ((2, 4), (6, 7)), 2, 12, 3, closed=True), SPOOL + "2": Spool(1, 1)},
+        frozenset({Origin(3, T0_MS), Origin(500, T0_MS - 1)}),
+        forgotten_until_ms=T0_MS - 5,
+        loose=6,
+    )
+    return Checkpoint(next(_partitions), offset=offset, time_ms=T0_MS + 1, accounts=accounts)
 
 
 @pytest.mark.rule("A3", "A4")
 def test_a_checkpoint_comes_back_whole(run: Callable[[Check], None]) -> None:
-    """Load returns what was saved, sequences and counts included, and leaves out partitions that have none."""
+    """Load returns what was saved, all accounts included, and leaves out partitions that have none."""
 
     async def check(store: CheckpointStore) -> None:
         first, second, none = some_checkpoint(), some_checkpoint(), some_checkpoint()
@@ -63,7 +70,7 @@ def test_a_checkpoint_never_goes_back(run: Callable[[Check], None], offset: int,
 
     async def check(store: CheckpointStore) -> None:
         stored = some_checkpoint(offset=5)
-        offered = replace(stored, offset=offset, spools={})
+        offered = replace(stored, offset=offset, accounts=Accounts())
         await store.save(stored)
 
         assert await store.save(offered) is expected
@@ -83,7 +90,7 @@ def test_a_new_epoch_is_gone_on_from(run: Callable[[Check], None]) -> None:
 
         begun = await store.begin_epoch(next_epoch(old))
 
-        assert (begun.epoch, begun.offset, begun.spools) == (2, 0, old.spools)
+        assert (begun.epoch, begun.offset, begun.accounts) == (2, 0, old.accounts)
         assert await store.load([old.partition]) == {old.partition: begun}
         assert await store.save(replace(begun, offset=1))
         assert not await store.save(replace(old, offset=400))

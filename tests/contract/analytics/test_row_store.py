@@ -9,15 +9,14 @@ import pytest
 
 from analytics.adapters.click_rows_dynamodb import DynamoDBRowStore
 from analytics.domain.book import Write
-from analytics.domain.clicks import Hour, RowId
-from analytics.domain.rows import Applied, Row, RowImage
+from analytics.domain.clicks import Day, Hour, RowId, TopId, VisitorClass
+from analytics.domain.rows import Applied, Row, RowImage, TopImage, TopRow
 from analytics.ports import RowStore
 from chassis.dynamodb import open_dynamodb
 from chassis.errors import Unavailable
-from contracts.link import LinkKey
+from contracts.link import LinkKey, UserId
 from linkmesh.local.engines import DynamoDBEngine
 from linkmesh.local.ports import free_port
-from tests.fakes.analytics_clicks import click
 from tests.fakes.analytics_ports import FakeRowStore
 
 Check = Callable[[RowStore], Coroutine[None, None, None]]
@@ -47,9 +46,17 @@ def new_key() -> LinkKey:
 def image_of(key: LinkKey, *, hour: int = MIDNIGHT, partition: int = 3, offset: int = 7, epoch: int = 1) -> RowImage:
     """A row with two people and a bot in it."""
     row = Row(RowId(key, Hour(hour), partition))
-    row.fold(click(visitor="a"), Applied(epoch, offset - 1))
-    row.fold(click(visitor="b"), Applied(epoch, offset))
-    return replace(row.image(), bot=1, prefetches=5)
+    row.add(VisitorClass.HUMAN, b"a", ("cDE", "r", "bFirefox"))
+    row.add(VisitorClass.HUMAN, b"b", ("c", "rnews.example", "bFirefox"))
+    return replace(row.image(), applied=Applied(epoch, offset), bot=1, prefetches=5)
+
+
+def top_of(user: str, *, day: int = MIDNIGHT // 24, partition: int = 3, offset: int = 7) -> TopImage:
+    """A row of an account's top links with two links in it."""
+    row = TopRow(TopId(partition, UserId(user), Day(day)))
+    for key in ("one", "one", "go.example.com/two"):
+        row.add(LinkKey(key))
+    return replace(row.image(), applied=Applied(1, offset))
 
 
 @pytest.mark.rule("A1")
@@ -143,6 +150,42 @@ def test_a_read_gives_the_hours_asked_for(run: Callable[[Check], None]) -> None:
     run(check)
 
 
+@pytest.mark.rule("A1", "A4")
+def test_rows_of_both_kinds_are_kept_alike(run: Callable[[Check], None]) -> None:
+    """Top links are loaded, conditional and read as rows of links are, and one call may have both."""
+
+    async def check(store: RowStore) -> None:
+        key, user = new_key(), f"user-{next(_numbers)}"
+        link, top = image_of(key), top_of(user)
+        assert await store.store([Write(link, stored=False), Write(top, stored=False)]) == [True, True]
+        older, newer = replace(top, applied=Applied(1, 6)), replace(top, applied=Applied(1, 8), links={"one": 9})
+
+        assert await store.store([Write(older, stored=True)]) == [False]
+        assert await store.store([Write(newer, stored=True)]) == [True]
+
+        assert await store.load([link.id, top.id, TopId(9, UserId(user), top.id.day)]) == {link.id: link, top.id: newer}
+
+    run(check)
+
+
+@pytest.mark.rule("A7")
+def test_a_read_of_top_links_gives_the_days_asked_for(run: Callable[[Check], None]) -> None:
+    """All partitions' rows of an account from the first day to before the last, and nobody else's."""
+
+    async def check(store: RowStore) -> None:
+        user, other, day = f"user-{next(_numbers)}", f"user-{next(_numbers)}", MIDNIGHT // 24
+        inside = [top_of(user), top_of(user, partition=4), top_of(user, day=day + 2)]
+        outside = [top_of(user, day=day - 1), top_of(user, day=day + 3), top_of(other)]
+        await store.store([Write(image, stored=False) for image in inside + outside])
+
+        found = await store.read_tops(UserId(user), range(day, day + 3))
+
+        assert sorted(row.id for row in found) == sorted(image.id for image in inside)
+        assert all(row.links == {"one": 2, "go.example.com/two": 1} for row in found)
+
+    run(check)
+
+
 @pytest.mark.rule("C1")
 def test_a_store_that_is_away_says_so(run: Callable[[Check], None]) -> None:
     """Each call raises Unavailable, of one kind, not a group, while the database does not answer."""
@@ -155,6 +198,8 @@ def test_a_store_that_is_away_says_so(run: Callable[[Check], None]) -> None:
             await store.store([Write(image_of(key), stored=False)])
         with pytest.raises(Unavailable):
             await store.read(key, range(MIDNIGHT, MIDNIGHT + 48))
+        with pytest.raises(Unavailable):
+            await store.read_tops(UserId("somebody"), range(3))
 
     async def check(store: RowStore) -> None:
         if isinstance(store, FakeRowStore):

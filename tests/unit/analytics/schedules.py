@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from analytics.domain.book import Book
-from analytics.domain.clicks import HOUR_MS, RowId, VisitorClass, row_of
+from analytics.domain.clicks import HOUR_MS, Click, RowId, VisitorClass, hour_of
 from analytics.handlers.burial import Burial
 from analytics.handlers.counting import ClickCounter
 from analytics.loops import Flusher
@@ -21,6 +21,7 @@ from tests.fakes.analytics_ports import FakeCheckpoints, FakeLog, FakeRowStore
 from tests.fakes.kafka_time import VirtualClock, run_virtual
 
 PLACE = TopicPartition("clicks", 0)
+STORED_MS = T0_MS + HOUR_MS
 _CLASSES = (*[VisitorClass.HUMAN] * 4, VisitorClass.BOT, VisitorClass.PREFETCH)
 
 
@@ -43,6 +44,7 @@ class World:
     checkpoints: FakeCheckpoints
     log: FakeLog
     expected: Mapping[RowId, Counter[VisitorClass]]
+    tops: Counter[str]  # clicks of the account by link
     distinct: Mapping[str, int]  # clicks per spool
     taken: list[int] = field(default_factory=list)
 
@@ -61,34 +63,48 @@ def live(chance: Random, parts: Parts) -> list[str]:
 def _world(chance: Random, rows: FakeRowStore, checkpoints: FakeCheckpoints) -> World:
     records: list[Record] = []
     expected: dict[RowId, Counter[VisitorClass]] = {}
-    recorded: dict[str, list[Record]] = {SPOOL + "1": [], SPOOL + "2": []}
-    for number in range(chance.randint(5, 60)):
-        spool_id = chance.choice(("", *recorded))
-        sent = recorded.get(spool_id, [])
-        if sent and chance.random() < 0.15:  # the gateway did not hear that these had arrived
-            for again in sent[-chance.randint(1, 4) :]:
-                records.append(_moved(again, len(records)))
-            continue
-        made = click(
-            chance.choice(("one", "two", "three")),
-            at_ms=T0_MS + chance.choice((0, HOUR_MS)),
-            visitor=str(number),
-            visitor_class=chance.choice(_CLASSES),
-            spool_id=spool_id,
-            sequence=len(sent) + 1 if spool_id else 0,
+    tops: Counter[str] = Counter()
+    recorded: dict[str, list[Click]] = {"1": [], "2": []}
+    number = 0
+    for _ in range(chance.randint(5, 40)):
+        spool = chance.choice(("", *recorded))
+        old = recorded.get(spool, [])
+        again = chance.randint(1, min(8, len(old))) if old and chance.random() < 0.3 else 0
+        # The gateway did not hear that these had arrived: they come again, in a record that begins and ends elsewhere.
+        new = (
+            []
+            if again and chance.random() < 0.5
+            else [_click(chance, number + n) for n in range(_length(chance, spool))]
         )
-        records.append(record(len(records), made, stored_ms=T0_MS + HOUR_MS))
-        sent.append(records[-1])
-        row_id = row_of(made, partition=0, stored_ms=T0_MS + HOUR_MS)
-        expected.setdefault(row_id, Counter())[made.visitor_class] += 1
+        number += len(new)
+        if spool:
+            sent = [*old[len(old) - again :], *new]
+            records.append(record(len(records), *sent, stored_ms=STORED_MS, spool=spool, first=len(old) - again + 1))
+            old += new
+        elif new:
+            records.append(record(len(records), *new, stored_ms=STORED_MS))
+        for made in new:
+            row_id = RowId(made.key, hour_of(made.at_ms, STORED_MS), 0)
+            expected.setdefault(row_id, Counter())[made.visitor_class] += 1
+            tops[made.key] += made.visitor_class is not VisitorClass.PREFETCH
     log = FakeLog()
     log.times[0] = {item.offset: item.timestamp_ms for item in records}
-    distinct = {spool_id: len(sent) for spool_id, sent in recorded.items() if sent}
-    return World(records, rows, checkpoints, log, expected, distinct)
+    distinct = {SPOOL + spool: len(sent) for spool, sent in recorded.items() if sent}
+    return World(records, rows, checkpoints, log, expected, +tops, distinct)
 
 
-def _moved(item: Record, offset: int) -> Record:
-    return Record(item.topic, item.partition, offset, item.timestamp_ms, item.key, item.value, item.headers)
+def _length(chance: Random, spool: str) -> int:
+    return chance.choice((1, 1, 2, 5, 9)) if spool else 1
+
+
+def _click(chance: Random, number: int) -> Click:
+    return click(
+        chance.choice(("one", "two", "three")),
+        at_ms=T0_MS + chance.choice((0, HOUR_MS)),
+        visitor=str(number),
+        visitor_class=chance.choice(_CLASSES),
+        user="alice",
+    )
 
 
 async def _live(chance: Random, parts: Parts, world: World) -> None:
@@ -116,6 +132,7 @@ async def _own(chance: Random, parts: Parts, world: World, *, steps: int | None)
         flush=flusher.flush_now,
         burial=Burial(NoDeadLetters(), group="g", clock=VirtualClock()),
         topic=PLACE.topic,
+        group="g",
     )
     position = (await counter.assigned([PLACE])).get(PLACE, 0)
     async with asyncio.TaskGroup() as tasks:
@@ -139,14 +156,19 @@ async def _flush_often(chance: Random, flusher: Flusher) -> None:
 def _wrong(world: World) -> list[str]:
     wrong = []
     for row_id, counts in world.expected.items():
-        row = world.rows.rows.get(row_id)
+        row = world.rows.links.get(row_id)
         found = (row.human, row.bot, row.prefetches) if row else (0, 0, 0)
         wanted = (counts[VisitorClass.HUMAN], counts[VisitorClass.BOT], counts[VisitorClass.PREFETCH])
         if found != wanted:
             wrong.append(f"{row_id}: {found} instead of {wanted}")
+    tops: Counter[str] = Counter()
+    for top in world.rows.tops.values():
+        tops.update(top.links)
+    if tops != world.tops:
+        wrong.append(f"top links: {tops} instead of {world.tops}")
     last = world.checkpoints.checkpoints.get((1, 0))
     if last is None or last.offset != len(world.records):
         wrong.append(f"the checkpoint is {last}")
-    elif {name: spool.counted for name, spool in last.spools.items()} != world.distinct:
-        wrong.append(f"spools: {last.spools} instead of {world.distinct}")
+    elif {name: spool.counted for name, spool in last.accounts.spools.items()} != world.distinct:
+        wrong.append(f"spools: {last.accounts} instead of {world.distinct}")
     return wrong

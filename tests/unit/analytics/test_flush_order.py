@@ -40,7 +40,7 @@ def test_a_checkpoint_leaves_out_what_came_during_its_flush() -> None:
 
     asyncio.run(flusher.flush(0))
 
-    assert {row_id.key for row_id in rows.rows} == {"early"}
+    assert {row_id.key for row_id in rows.links} == {"early"}
     assert checkpoints.checkpoints[1, 0].offset == 1
     assert book.saved_offset(0) == 1
 
@@ -61,7 +61,7 @@ def test_a_row_that_the_table_has_is_gone_on_from() -> None:
             book.fold(arrivals)
             await Flusher(book, rows=rows, checkpoints=checkpoints, rows_per_s_max=25_000).flush(0)
 
-        (row,) = rows.rows.values()
+        (row,) = rows.links.values()
         assert row.human == 3
 
     asyncio.run(scenario())

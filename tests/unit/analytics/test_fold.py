@@ -1,18 +1,45 @@
-"""A click and its row: when it counts, as what, and that it counts once."""
+"""A record and the rows it touches: when a click counts, as what, and that it counts once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.domain.clicks import HOUR_MS, Hour, RowId, VisitorClass, counted_ms, row_of
-from analytics.domain.rows import Applied, Row, Visitors
-from analytics.domain.sequences import Spool, Verdict, judge
-from analytics.handlers.decoding import decode_click
-from contracts.link import LinkKey
-from tests.fakes.analytics_clicks import SPOOL, T0_MS, click, message_of
+from analytics.domain.book import Book
+from analytics.domain.checkpoints import Checkpoint
+from analytics.domain.clicks import HOUR_MS, AnyId, Arrival, Day, Hour, Origin, RowId, TopId, VisitorClass, hour_of
+from analytics.domain.rows import AnyImage, Applied, Row, RowImage, TopImage, TopRow, Visitors
+from analytics.domain.tallies import REST
+from contracts.link import LinkKey, UserId
+from tests.fakes.analytics_clicks import T0_MS, arrival, click
 
 DAY_MS = 24 * HOUR_MS
 ROW = RowId(LinkKey("aB3dE7x"), Hour(T0_MS // HOUR_MS), 0)
+HUMAN, BOT, PREFETCH = VisitorClass.HUMAN, VisitorClass.BOT, VisitorClass.PREFETCH
+
+
+def fold(arrivals: Sequence[Arrival], table: dict[AnyId, AnyImage] | None = None, epoch: int = 1) -> Book:
+    """An owner's book of partition 0 after these records, with the rows of this table."""
+    book = Book(rows_max=1000, dirty_max=1000)
+    book.assign(Checkpoint(0, epoch))
+    book.admit(book.missing(arrivals), table or {})
+    book.fold(arrivals)
+    return book
+
+
+def image_of(book: Book, row_id: RowId = ROW) -> RowImage:
+    """The one row of a link and an hour."""
+    (image,) = book.read(row_id.key, 0, range(row_id.hour, row_id.hour + 1))
+    return image
+
+
+def top_of(book: Book, user: str) -> TopImage:
+    """The one row of an account's top links at T0."""
+    day = T0_MS // DAY_MS
+    (image,) = book.read_tops(UserId(user), 0, range(day, day + 1))
+    return image
 
 
 @pytest.mark.rule("A5")
@@ -24,75 +51,96 @@ ROW = RowId(LinkKey("aB3dE7x"), Hour(T0_MS // HOUR_MS), 0)
         (T0_MS - DAY_MS - 1, T0_MS - DAY_MS),
         (0, T0_MS - DAY_MS),
         (T0_MS + 5 * 60_000, T0_MS + 5 * 60_000),
-        (T0_MS + 5 * 60_000 + 1, T0_MS + 5 * 60_000),
+        (T0_MS + HOUR_MS + 5 * 60_000 + 1, T0_MS + 5 * 60_000),
         (10 * T0_MS, T0_MS + 5 * 60_000),
     ],
 )
 def test_a_gateways_clock_is_trusted_within_bounds(at_ms: int, expected_ms: int) -> None:
     """A click counts when the gateway says, but at most a day before and five minutes after the broker stored it."""
-    assert counted_ms(click(at_ms=at_ms), T0_MS) == expected_ms
-
-
-@pytest.mark.rule("A5")
-def test_the_row_is_of_the_clamped_hour() -> None:
-    """The hour of a row is that of the time that counts, not of the time that was claimed."""
-    assert row_of(click(at_ms=0), partition=4, stored_ms=T0_MS).hour == T0_MS // HOUR_MS - 24
+    assert hour_of(at_ms, T0_MS) == expected_ms // HOUR_MS
 
 
 @pytest.mark.rule("S7")
 def test_classes_are_counted_apart() -> None:
-    """People, bots and prefetches have a count each; only people are visitors."""
-    row = Row(ROW)
-    for offset, visitor_class in enumerate([*[VisitorClass.HUMAN] * 3, *[VisitorClass.BOT] * 2, VisitorClass.PREFETCH]):
-        assert row.fold(click(visitor=str(offset), visitor_class=visitor_class), Applied(1, offset))
+    """People, bots and prefetches have a count each; only people are visitors, and only they have labels."""
+    classes = [HUMAN, HUMAN, HUMAN, BOT, BOT, PREFETCH]
+    book = fold(
+        [arrival(0, *[click(visitor=str(n), visitor_class=kind, labels=("cDE",)) for n, kind in enumerate(classes)])]
+    )
 
-    image = row.image()
+    image = image_of(book)
 
     assert (image.human, image.bot, image.prefetches) == (3, 2, 1)
-    assert image.applied == Applied(1, 5)
+    assert image.labels == {"cDE": 3}
+    assert image.applied == Applied(1, 0)
     visitors = Visitors()
     visitors.add(image.visitors)
     assert visitors.estimate() == 3
 
 
-@pytest.mark.rule("A2")
-@given(st.lists(st.integers(0, 20), max_size=60), st.integers(0, 60))
-def test_a_replay_changes_nothing(offsets: list[int], cut: int) -> None:
-    """Whatever offsets come again, and wherever the row was stored and loaded, each new highest one counts once."""
-    row = Row(ROW)
-    for place, offset in enumerate(offsets):
-        if place == cut:
-            row = Row.of(row.image())
-        row.fold(click(visitor=str(offset)), Applied(1, offset))
+@pytest.mark.rule("A2", "A5")
+@given(
+    st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=12),
+    st.sets(st.sampled_from("abc")),
+    st.data(),
+)
+def test_a_replay_changes_nothing(batches: list[list[str]], stored: set[str], data: st.DataObject) -> None:
+    """Some rows were written after some record, and everything is folded again from some record before: each record is
+    in each row once, whole, also if several of its clicks meet the same row.
+    """
+    log = [arrival(offset, *[click(key, user="u") for key in keys]) for offset, keys in enumerate(batches)]
+    crash = data.draw(st.integers(0, len(log)))
+    first = fold(log[:crash])
+    hours = range(ROW.hour, ROW.hour + 1)
+    table: dict[AnyId, AnyImage] = {row.id: row for key in stored for row in first.read(LinkKey(key), 0, hours)}
 
-    highest = -1
-    expected = 0
-    for offset in offsets:
-        expected += offset > highest
-        highest = max(highest, offset)
-    assert row.human == expected
-    assert row.applied == (Applied(1, highest) if offsets else Applied(0, -1))
+    book = fold(log, table)
+
+    for key in "abc":
+        rows = book.read(LinkKey(key), 0, hours)
+        assert sum(row.human for row in rows) == sum(keys.count(key) for keys in batches)
+    expected = {key: sum(keys.count(key) for keys in batches) for key in "abc"}
+    assert top_of(book, "u").links == {key: clicks for key, clicks in expected.items() if clicks}
+
+
+@pytest.mark.rule("A2")
+def test_the_rows_of_a_record_are_judged_each_for_itself() -> None:
+    """A crash came between the writes of two rows that one record had touched: only the other counts it again."""
+    log = [arrival(0, click("a", user="u"), click("b", user="u"), click("a", user="u"))]
+    before = image_of(fold(log), replace_key("a"))
+
+    book = fold(log, {before.id: before})
+
+    assert image_of(book, replace_key("a")).human == 2
+    assert image_of(book, replace_key("b")).human == 1
+    assert top_of(book, "u").links == {"a": 2, "b": 1}
+
+
+def replace_key(key: str) -> RowId:
+    """The row of that link at T0."""
+    return ROW._replace(key=LinkKey(key))
 
 
 @pytest.mark.rule("A2", "A8")
 def test_a_later_epoch_counts_from_its_start() -> None:
     """In a log that was created anew a lower offset is news; what is left of the old one is not."""
-    row = Row(ROW)
-    row.fold(click(), Applied(1, 500))
+    old = replace(image_of(fold([arrival(0, click())])), applied=Applied(1, 500))
 
-    assert row.fold(click(), Applied(2, 0))
-    assert not row.fold(click(), Applied(1, 501))
-    assert row.human == 2
+    later = image_of(fold([arrival(0, click())], {old.id: old}, epoch=2))
+    again = image_of(fold([arrival(0, click())], {later.id: later}, epoch=1))
+
+    assert (later.human, later.applied) == (2, Applied(2, 0))
+    assert again == later
 
 
 def test_unique_visitors_are_close() -> None:
     """The sketch tells 20 000 visitors to within 10 %, in less than a kilobyte, after any number of reloads."""
     row = Row(ROW)
-    for offset in range(20_000):
-        if offset % 1000 == 0:
+    for number in range(20_000):
+        if number % 1000 == 0:
             row = Row.of(row.image())
-        row.fold(click(visitor=f"visitor {offset}"), Applied(1, 2 * offset))
-        row.fold(click(visitor=f"visitor {offset // 2}"), Applied(1, 2 * offset + 1))
+        row.add(HUMAN, f"visitor {number}".encode(), ())
+        row.add(HUMAN, f"visitor {number // 2}".encode(), ())
 
     visitors = Visitors()
     visitors.add(row.image().visitors)
@@ -101,51 +149,55 @@ def test_unique_visitors_are_close() -> None:
     assert len(row.image().visitors) < 1000
 
 
-@pytest.mark.rule("S4", "S5")
-@pytest.mark.parametrize(
-    ("last", "sequence", "age_ms", "expected"),
-    [
-        (None, 1, 0, Verdict.NEW),
-        (None, 2, 0, Verdict.GAP),
-        (7, 8, 0, Verdict.NEW),
-        (7, 7, 0, Verdict.REPEAT),
-        (7, 1, 0, Verdict.REPEAT),
-        (7, 9, 0, Verdict.GAP),
-        (7, 8, 7 * DAY_MS, Verdict.NEW),
-        (7, 8, 7 * DAY_MS + 1, Verdict.STALE),
-    ],
-)
-def test_sequences_tell_repeats_from_news(last: int | None, sequence: int, age_ms: int, expected: Verdict) -> None:
-    """At or below the last: sent again. One above: new. Beyond: a gap. A spool of more than 7 days is not known."""
-    known = {} if last is None else {SPOOL + "1": Spool(last, last)}
+def test_a_row_without_visitors_can_be_merged() -> None:
+    """Bots leave no sketch of their own, but what stands for none is one, too."""
+    image = image_of(fold([arrival(0, click(visitor_class=BOT))]))
+    visitors = Visitors()
 
-    assert judge(known, SPOOL + "1", sequence, stored_ms=T0_MS + age_ms) is expected
+    visitors.add(image.visitors)
+
+    assert visitors.estimate() == 0
+    assert Row.of(image).image() == image
 
 
-def test_a_click_is_decoded() -> None:
-    """What the gateway wrote is what is counted; a class that is not known is a person."""
-    made = click("go.example.com/x", visitor="w", visitor_class=VisitorClass.BOT, spool_id=SPOOL + "1", sequence=3)
-    message = message_of(made)
+@pytest.mark.rule("A5")
+def test_a_replayed_record_counts_in_its_own_hour() -> None:
+    """A click that is replayed a week later is counted when it was made, not when it was replayed [A9]."""
+    late = arrival(9, click(), stored_ms=T0_MS + 7 * DAY_MS, origin=Origin(3, T0_MS + 5))
 
-    assert decode_click(message.SerializeToString()) == made
-    message.visitor_class = 99  # type: ignore[assignment]  # of a newer gateway
-    decoded = decode_click(message.SerializeToString())
-    assert decoded is not None
-    assert decoded.visitor_class is VisitorClass.HUMAN
+    assert image_of(fold([late])).human == 1
 
 
-@pytest.mark.rule("C1")
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"\xff\xff\xff",
-        b"",
-        message_of(click(key="")).SerializeToString(),
-        message_of(click(spool_id="no-uuid", sequence=1)).SerializeToString(),
-        message_of(click(spool_id=SPOOL + "1", sequence=0)).SerializeToString(),
-    ],
-    ids=["garbage", "empty", "no key", "bad spool", "no sequence"],
-)
-def test_what_is_no_click_is_told(value: bytes) -> None:
-    """Bytes that are no click, or say what cannot be, are not counted and do not stop the partition."""
-    assert decode_click(value) is None
+def test_top_links_are_those_of_people_and_bots() -> None:
+    """An account's clicks by link, prefetches and links of nobody left out; a day has a row for each partition."""
+    book = fold(
+        [
+            arrival(0, click("a", user="u"), click("b", user="u"), click("a", user="u", visitor_class=BOT)),
+            arrival(1, click("a", user="u", visitor_class=PREFETCH), click("c", user="v"), click("d")),
+        ]
+    )
+
+    assert top_of(book, "u") == TopImage(TopId(0, UserId("u"), Day(T0_MS // DAY_MS)), Applied(1, 0), {"a": 2, "b": 1})
+    assert top_of(book, "v").links == {"c": 1}
+    assert book.dirty == 6  # four links, two accounts
+    assert book.read_tops(UserId("u"), 1, range(99_999)) == []
+
+
+@pytest.mark.rule("A5", "A6")
+@given(st.integers(0, 2000), st.integers(1, 300))
+def test_a_row_stored_and_loaded_goes_on_as_if_it_had_not_been(cut: int, step: int) -> None:
+    """What a bounded list of top links keeps depends on its clicks alone, and its sum is exact; it stays small."""
+    keys = [f"k{number * number % (1 + number // step)}" for number in range(2000)]
+    straight, reloaded = TopRow(TopId(0, UserId("u"), Day(1))), TopRow(TopId(0, UserId("u"), Day(1)))
+    for number, key in enumerate(keys):
+        if number == cut:
+            reloaded = TopRow.of(reloaded.image())
+        straight.add(LinkKey(key))
+        reloaded.add(LinkKey(key))
+
+    links = straight.image().links
+    assert reloaded.image().links == links
+    assert sum(links.values()) == 2000
+    assert len(links) <= 401
+    if len(links) < len(set(keys)):
+        assert links[REST] > 0

@@ -53,6 +53,7 @@ def test_clicks_of_both_logs_are_counted() -> None:
             flush=flusher.flush_now,
             burial=Burial(NoDeadLetters(), group=GROUP, clock=clock),
             topic=TOPIC,
+            group=GROUP,
         )
         runner = CheckpointedRunner(
             source=source, handler=counter, clock=clock, group=GROUP, set_ready=lambda *_args, **_named: None
@@ -73,7 +74,7 @@ def test_clicks_of_both_logs_are_counted() -> None:
             await clock.sleep(30)
             stop.set()
 
-        assert [row.human for row in rows.rows.values()] == [34]
+        assert [row.human for row in rows.links.values()] == [34]
         assert checkpoints.epochs == {0: 2}
         assert checkpoints.checkpoints[2, 0].offset == 4
 
