@@ -1,6 +1,7 @@
-"""make bench: interleaved rounds against nginx and Linkmesh, servers on one core, the load on another.
+"""make bench: nginx and every way Linkmesh answers, in interleaved rounds, servers on one core, the load on another.
 
-python -m bench [--rounds 5] [--duration 4] [--tries 50] [--no-write]
+python -m bench [--rounds 9] [--duration 2] [--steady 15] [--links 1000000] [--tries 50] [--peer name=script]
+                [--no-write]
 """
 
 import argparse
@@ -8,167 +9,117 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
-from bench import load, nginx, processes, report
-from bench.journeys import measure
-from bench.persisted import persisted
+from bench import exact, fixed, journeys, load, nginx, page, peers, processes, rounds, scene, steady, targets
+from bench.journeys import Journey
+from bench.report import Row, summarise
+from bench.scene import Sizes
+from bench.steady import HalfLoad
 from linkmesh.local.options import Options, choose_ports
 from linkmesh.local.supervisor import LocalSystem
 
-SERVER_CORE, LOAD_CORE = 0, 1
-_COUNT_PATIENCE_S = 60.0
+_CREATE_ROUNDS = 3  # each link made has to be stored behind them
+_BEGAN = time.monotonic()
+_WARM, _COLD = 20_000, 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a round is run against, and whose CPU counts."""
+@dataclass
+class Figures:
+    """What was measured; empty where something for it is missing."""
 
-    name: str
-    url: str
-    servers: Mapping[str, Sequence[int]]
-    connections: int
-    headers: dict[str, str]
-    script: Path | None = None
-
-    @property
-    def pids(self) -> Sequence[int]:
-        """All of them."""
-        return [pid for pids in self.servers.values() for pid in pids]
+    rows: list[Row] = field(default_factory=list)
+    half: list[HalfLoad] = field(default_factory=list)
+    ways: list[Journey] = field(default_factory=list)
 
 
 def main() -> int:
-    """Runs everything that can be run here; returns 1 if requests failed or clicks went missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--duration", type=int, default=4, help="seconds of a round")
-    parser.add_argument("--tries", type=int, default=50, help="journeys")
-    parser.add_argument("--no-write", action="store_true", help="print only")
-    options = parser.parse_args()
+    """Runs everything that can be run here; returns 1 if requests failed, or were not counted exactly."""
+    options = _options()
     if (os.cpu_count() or 1) < 2:
         sys.stderr.write("bench: two cores are needed, one for the servers and one for the load\n")
         return 1
-    if not load.available():
-        sys.stderr.write("bench: wrk and taskset are needed (Debian: wrk, util-linux); only journeys are measured\n")
-    if not nginx.available():
-        sys.stderr.write("bench: nginx is not installed; there is nothing to compare with\n")
-    return asyncio.run(_bench(options))
+    for present, told in (
+        (load.available(), "wrk and taskset are not installed (Debian: wrk, util-linux): no rows but linkmesh-10k"),
+        (nginx.available(), "nginx is not installed (Debian: nginx-light): there is nothing to compare with"),
+        (fixed.available(), "h2load is not installed (Debian: nghttp2-client): its fixed counts come from bench.paced"),
+    ):
+        if not present:
+            sys.stderr.write(f"bench: {told}\n")
+    figures = asyncio.run(_bench(options))
+    method = {"rounds": options.rounds, "duration_s": options.duration, "steady_s": options.steady}
+    method |= {"links": options.links, "tries": options.tries}
+    print(page.text(figures.rows, figures.half, figures.ways))
+    if not options.no_write:
+        page.write(figures.rows, figures.half, figures.ways, method)
+    bad = [row for row in figures.rows if not row.good]
+    for row in bad:
+        told = f"{row.errors} errors, answered {row.answered}, counted {row.counted}"
+        sys.stderr.write(f"bench: {row.name} is not as it should be: {told}\n")
+    return 1 if bad else 0
 
 
-async def _bench(options: argparse.Namespace) -> int:
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--duration", type=int, default=2, help="seconds of a round")
+    parser.add_argument("--steady", type=float, default=15, help="seconds at 10 000 redirects a second")
+    parser.add_argument("--links", type=int, default=1_000_000, help="of the mix")
+    parser.add_argument("--tries", type=int, default=50, help="journeys")
+    parser.add_argument("--peer", action="append", default=[], help="name=script of another server (bench/peers.py)")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    options = parser.parse_args()
+    try:
+        options.peers = [peers.parse(text) for text in options.peer]
+    except ValueError as exc:
+        parser.error(str(exc))
+    return options
+
+
+async def _bench(options: argparse.Namespace) -> Figures:
+    figures = Figures()
+    sizes = Sizes(zipf=max(options.links, steady.LINKS), warm=_WARM, cold=_COLD)
     with tempfile.TemporaryDirectory() as folder:
         local = Options(
             state=Path(folder) / "state", ports=choose_ports(free=True), traces=False, throughput=True,
             settings={"LINKMESH_ENVIRONMENT": "production"},
         )  # fmt: skip
-        async with LocalSystem(local, report=lambda line: print(line, file=sys.stderr)) as system:
-            dynamodb = f"http://127.0.0.1:{local.ports['dynamodb']}"
-            journeys = await measure(system.gateway, system.api_key, dynamodb, tries=options.tries)
-            rows = await _load(system, Path(folder), options) if load.available() else []
-    print(report.text(rows, journeys))
-    if not options.no_write:
-        method = {"rounds": options.rounds, "duration_s": options.duration, "tries": options.tries}
-        report.write(rows, journeys, method)
-    short = [row.name for row in rows if row.errors or (row.counted is not None and row.counted < row.answered)]
-    for name in short:
-        sys.stderr.write(f"bench: {name} had errors, or did not count what it answered\n")
-    return 1 if short else 0
+        async with LocalSystem(local, report=_tell) as system:
+            figures.ways = await journeys.measure(system, tries=options.tries)
+            _tell(f"putting {sizes.zipf} links into Redis, {sizes.cold} into the table")
+            await scene.prepare_links(system, sizes)
+            _tell(f"{steady.RATE_PER_S} redirects a second for {options.steady:g} s")
+            full = await steady.full_system(system, options.steady)
+            if load.available():
+                await _pinned(system, Path(folder), sizes, options, figures)
+            figures.rows.append(steady.row("linkmesh-10k", full))
+    return figures
 
 
-async def _load(system: LocalSystem, folder: Path, options: argparse.Namespace) -> list[report.Row]:
-    code = await _hot_link(system)
-    servers = {name: processes.family(system.pid(name)) for name in ("gateway", "link_service", "valkey")}
-    others = [name for name in system.names if name not in servers]
-    for name in others:
-        processes.pin(processes.family(system.pid(name)), LOAD_CORE)
-        processes.yield_to_load(processes.family(system.pid(name)))
-    for pids in servers.values():
-        processes.pin(pids, SERVER_CORE)
-    bearer = {"Authorization": f"Bearer {system.api_key}"}
-    script = Path(__file__).with_name("create.lua")
-    links = f"{system.gateway}/api/links"
-    targets = [
-        Target("linkmesh-warm", f"{system.gateway}/{code}", {"gateway": servers["gateway"]}, 32, load.BROWSER),
-        Target("create-16", links, servers, 16, bearer, script),
-        Target("create-64", links, servers, 64, bearer, script),
-    ]
-    rounds: dict[str, list[report.Round]] = {}
-    if nginx.available():
-        async with nginx.constant_redirect(folder) as (url, master):
-            pids = processes.family(master)
-            processes.pin(pids, SERVER_CORE)
-            await _rounds(
-                [Target("nginx", f"{url}/{code}", {"nginx": pids}, 32, load.BROWSER), *targets], rounds, options
-            )
-    else:
-        await _rounds(targets, rounds, options)
-    answered = {name: sum(item.answered for item in runs) for name, runs in rounds.items()}
-    counted: dict[str, int] = {"linkmesh-warm": await _counted(system, code, answered["linkmesh-warm"])}
-    dynamodb = f"http://127.0.0.1:{system.options.ports['dynamodb']}"
-    for name in ("create-16", "create-64"):
-        counted[name] = await persisted(dynamodb, name, answered[name])
-        print(f"{name}: acknowledged {answered[name]}, persisted {counted[name]}", file=sys.stderr)
-    return [report.summarise(name, runs, counted.get(name)) for name, runs in rounds.items()]
-
-
-async def _rounds(
-    targets: Sequence[Target], rounds: dict[str, list[report.Round]], options: argparse.Namespace
+async def _pinned(
+    system: LocalSystem, folder: Path, sizes: Sizes, options: argparse.Namespace, figures: Figures
 ) -> None:
-    """Every target in turn, so that a noisy minute of the machine hits all of them."""
-    for number in range(options.rounds):
-        for target in targets:
-            before_s = {name: processes.cpu_s(pids) for name, pids in target.servers.items()}
-            result = await load.run(
-                target.url,
-                connections=target.connections,
-                duration_s=options.duration,
-                core=LOAD_CORE,
-                headers=target.headers,
-                script=target.script,
-                arguments=[target.name] if target.script else (),
-            )
-            used_us = {
-                name: 1e6 * (processes.cpu_s(pids) - before_s[name]) / max(1, result.requests)
-                for name, pids in target.servers.items()
-            }
-            measured = report.Round(
-                rps=result.rps,
-                cpu_us=sum(used_us.values()),
-                p50_ms=result.p50_ms,
-                p99_ms=result.p99_ms,
-                rss_mb=processes.resident_mb(target.pids),
-                answered=result.requests if result.created is None else result.created,
-                errors=result.errors,
-                parts_us=used_us if len(used_us) > 1 else {},
-            )
-            rounds.setdefault(target.name, []).append(measured)
-            print(f"round {number + 1}: {target.name} {measured.rps:,.0f}/s, {measured.cpu_us:.1f} µs", file=sys.stderr)
+    async with scene.pinned(system, folder, sizes, options.peers) as stage:
+        _tell("fixed counts")
+        counts = await exact.measure(stage)
+        _tell("rounds")
+        code = await scene.make_link(system)
+        played = await rounds.play(targets.redirects(stage, code, options.duration), options.rounds)
+        rows = [summarise(name, runs, counts.get(name)) for name, runs in played.items()]
+        hot = next(row for row in rows if row.name == "linkmesh-hot")
+        _tell("half load")
+        figures.half = await steady.half_load(stage, code, hot.rps, options.duration * 2)
+        _tell("creates")
+        processes.yield_to_load(processes.family(system.pid("dynamodb")))  # from here on it works off a backlog
+        played = await rounds.play(targets.creates(stage, options.duration), min(_CREATE_ROUNDS, options.rounds))
+        rows += [summarise(name, runs, counts.get(name)) for name, runs in played.items()]
+        figures.rows += rows
 
 
-async def _hot_link(system: LocalSystem) -> str:
-    headers = {"authorization": f"Bearer {system.api_key}"}
-    async with httpx.AsyncClient(base_url=system.gateway, headers=headers, timeout=5) as client:
-        made = await client.post("/api/links", json={"long_url": "https://example.com/"})
-        return str(made.raise_for_status().json()["short_code"])
-
-
-async def _counted(system: LocalSystem, code: str, answered: int) -> int:
-    """The clicks in the statistics, once all that were answered have had time to arrive there."""
-    headers = {"authorization": f"Bearer {system.api_key}"}
-    counted = 0
-    async with httpx.AsyncClient(base_url=system.gateway, headers=headers, timeout=5) as client:
-        for _ in range(int(_COUNT_PATIENCE_S)):
-            stats = await client.get(f"/api/links/{code}/stats")
-            if stats.status_code == 200:  # 503 and 504 while the other processes catch up on their one core
-                counted = int(stats.json()["clicks"]["total"])
-            if counted >= answered:
-                break
-            await asyncio.sleep(1)
-    return counted
+def _tell(line: str) -> None:
+    print(f"{time.monotonic() - _BEGAN:.0f} s: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ async def run(
     connections: int,
     duration_s: int,
     core: int,
-    headers: dict[str, str],
+    headers: Mapping[str, str],
     script: Path | None = None,
     arguments: Sequence[str] = (),
 ) -> Load:

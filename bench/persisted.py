@@ -8,21 +8,22 @@ from chassis.dynamodb import open_dynamodb
 from contracts.tables import LINKS, META
 
 _PATIENCE_S = 600.0  # a database on one machine takes some 1 000 links a second, and a bench makes them faster
+_LOOK_S = 2.0
 _STILL_S = 60.0  # without one more: no more will come
 
 
 async def persisted(dynamodb: str, name: str, expected: int) -> int:
-    """The links of a target in the table, once there are as many as were acknowledged, or no more come."""
+    """The links of a target in the table, once there are as many as were acknowledged and no more come."""
     began = grown = time.monotonic()
     count = 0
     while True:
         before, count = count, await _count(dynamodb, f"https://example.com/{name}/")
         now = time.monotonic()
         grown = now if count > before else grown
-        if count >= expected or now - began > _PATIENCE_S or now - grown > _STILL_S:
+        if (count >= expected and count == before) or now - began > _PATIENCE_S or now - grown > _STILL_S:
             return count
         print(f"{name}: {count} of {expected} links are in the table", file=sys.stderr)
-        await asyncio.sleep(5)
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _count(dynamodb: str, prefix: str) -> int:

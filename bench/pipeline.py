@@ -5,18 +5,16 @@ python -m bench.pipeline [--events 20000] [--duration 8] [--only relay,writer,ra
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import pipeline_rates, pipeline_recovery, pipeline_relay, writer
+from bench import pipeline_rates, pipeline_recovery, pipeline_relay, report, writer
 from bench.pipeline_rates import RateFigures
 from bench.pipeline_recovery import RecoveryFigures
 from bench.pipeline_relay import RelayFigures
-from bench.report import ROOT, machine
 from bench.writer import WriterFigures
 from linkmesh.local.options import Options, choose_ports
 from linkmesh.local.supervisor import LocalSystem
@@ -24,7 +22,6 @@ from linkmesh.local.supervisor import LocalSystem
 RATES_PER_S = (100, 500)
 _PARTS = ("relay", "writer", "rates", "recovery")
 _HOUR = 200 * 3600  # creates while Kafka is away for an hour
-_BEGIN, _END = "<!-- pipeline: written by make bench-pipeline -->", "<!-- end of pipeline -->"
 
 
 @dataclass
@@ -38,7 +35,7 @@ class Figures:
 
 
 def main() -> int:
-    """Measures, prints, writes; returns 1 if creates failed."""
+    """Measures, prints, writes; returns 1 if creates failed, or their rows came too late."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=20_000, help="entries in the relay's outbox")
     parser.add_argument("--duration", type=float, default=8.0, help="seconds of each rate")
@@ -52,7 +49,18 @@ def main() -> int:
     print(text(figures))
     if not options.no_write:
         write(figures, {"events": options.events, "duration_s": options.duration, "parts": options.only})
-    return 1 if any(rate.failed for rate in figures.rates) else 0
+    problems = problems_of(figures)
+    sys.stderr.writelines(f"bench: {problem}\n" for problem in problems)
+    return 1 if problems else 0
+
+
+def problems_of(figures: Figures) -> list[str]:
+    """What must not be, in sentences."""
+    return [
+        f"at {rate.rate_per_s}/s {rate.failed} creates failed and {rate.late} rows were late"
+        for rate in figures.rates
+        if not rate.good
+    ]
 
 
 async def _measure(parts: Sequence[str], events: int, duration_s: float) -> Figures:
@@ -121,12 +129,8 @@ def text(figures: Figures) -> str:
 
 def write(figures: Figures, method: dict[str, object]) -> None:
     """Write bench/pipeline.json, and the figures into docs/PERFORMANCE.md between their marks."""
-    result = {"machine": machine(), "method": method, **asdict(figures)}
-    (ROOT / "bench" / "pipeline.json").write_text(json.dumps(result, indent=2) + "\n")
-    page = ROOT / "docs" / "PERFORMANCE.md"
-    before, _, rest = page.read_text().partition(_BEGIN)
-    about = f"{machine()['cpu']}, {machine()['cores']} cores, Python {machine()['python']}; {method}"
-    page.write_text(f"{before}{_BEGIN}\n{about}\n\n{text(figures)}\n{_END}{rest.partition(_END)[2]}")
+    section = f"{report.about(method)}\n\n{text(figures)}"
+    report.write("pipeline", "pipeline", section, {"method": method, **asdict(figures)})
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ class RateFigures:
     table_p50_ms: float
     table_p99_ms: float
 
+    @property
+    def good(self) -> bool:
+        """Whether every create was answered, and every row that was looked for came in time."""
+        return not self.failed and not self.late
+
 
 @dataclass
 class _Run:

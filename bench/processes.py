@@ -1,7 +1,10 @@
 """CPU time and memory of processes, as the kernel accounts them; and where they may run."""
 
+import asyncio
+import contextlib
 import os
 import resource
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import psutil
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _NICE_MAX = 19
+_LOOK_S = 0.2
+_IDLE_SHARE = 0.06  # of a core: one tick of the kernel's clock more or less, for heartbeats
 _PAGE_MB = resource.getpagesize() / 2**20
 
 
@@ -30,6 +35,8 @@ def yield_to_load(pids: Iterable[int]) -> None:
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICE_MAX)
+        with contextlib.suppress(OSError):  # each is a session of its own, and Linux may weigh sessions, not processes
+            Path(f"/proc/{pid}/autogroup").write_text(str(_NICE_MAX))
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -39,6 +46,20 @@ def cpu_s(pids: Iterable[int]) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += (int(fields[11]) + int(fields[12])) * _TICK_S
     return total
+
+
+async def quiet(pids: Iterable[int], *, patience_s: float = 30.0) -> bool:
+    """Returns when these processes have nothing to do any more: what they put off (clicks to be sent) belongs to the
+    work that it is left from. False: they did not come to rest in time."""
+    watched, deadline = list(pids), time.monotonic() + patience_s
+    before = cpu_s(watched)
+    while time.monotonic() < deadline:
+        await asyncio.sleep(_LOOK_S)
+        now = cpu_s(watched)
+        if now - before <= _IDLE_SHARE * _LOOK_S:
+            return True
+        before = now
+    return False
 
 
 def resident_mb(pids: Iterable[int]) -> float:

@@ -1,9 +1,10 @@
-"""What the load generator prints is understood, and only that."""
+"""What the load generators print is understood, and only that."""
 
 import pytest
 
+from bench import fixed
+from bench.fixed import Exact
 from bench.load import parse
-from bench.report import Round, summarise, text
 
 OUTPUT = """Running 4s test @ http://127.0.0.1:8080/abc
   1 threads and 32 connections
@@ -20,6 +21,13 @@ OUTPUT = """Running 4s test @ http://127.0.0.1:8080/abc
   Non-2xx or 3xx responses: 5
 Requests/sec:  40426.02
 Transfer/sec:      9.98MB
+"""
+
+H2LOAD = """starting benchmark...
+finished in 1.03s, 48543.69 req/s, 11.39MB/s
+requests: 50000 total, 50000 started, 49998 done, 49990 succeeded, 10 failed, 2 errored, 0 timeout
+status codes: 3 2xx, 49987 3xx, 5 4xx, 3 5xx
+traffic: 11.73MB (12300000) total, 9.35MB (9800000) headers (space savings 0.00%), 0B (0) data
 """
 
 
@@ -46,23 +54,15 @@ def test_a_run_without_figures_is_an_error(output: str) -> None:
         parse(output)
 
 
-def test_a_row_is_the_median_of_its_rounds() -> None:
-    """One noisy round does not move the row; answers and errors add up."""
-    rounds = [Round(rps, cpu, 1.0, 2.0, 50.0, 10, 1) for rps, cpu in ((100, 9), (300, 10), (200, 90))]
-
-    row = summarise("x", rounds, counted=30)
-
-    assert (row.rps, row.cpu_us, row.cpu_us_min, row.cpu_us_max) == (200, 10, 9, 90)
-    assert (row.answered, row.errors, row.counted) == (30, 3, 30)
+def test_of_a_fixed_count_only_the_wanted_statuses_are_answers() -> None:
+    """What failed, broke off or was answered otherwise is an error, also where h2load calls it a success."""
+    assert fixed.parse(H2LOAD, "3xx") == Exact(sent=50000, answered=49987)
+    assert fixed.parse(H2LOAD, "3xx").errors == 13
+    assert fixed.parse(H2LOAD, "2xx").answered == 3
 
 
-def test_cpu_is_told_by_process() -> None:
-    """The median of each process over the rounds, in a line under the table."""
-    rounds = [
-        Round(100, gateway + 9, 1.0, 2.0, 50.0, 10, 0, {"gateway": gateway, "valkey": 9}) for gateway in (90, 70, 80)
-    ]
-
-    row = summarise("create-16", rounds)
-
-    assert row.parts_us == {"gateway": 80, "valkey": 9}
-    assert "create-16: CPU µs by process: gateway 80, valkey 9." in text([row], [])
+@pytest.mark.parametrize("output", ["", H2LOAD.replace("requests:", ""), H2LOAD.replace("status codes:", "")])
+def test_a_fixed_count_without_figures_is_an_error(output: str) -> None:
+    """Nothing is made up."""
+    with pytest.raises(RuntimeError):
+        fixed.parse(output, "3xx")
