@@ -35,7 +35,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 _JSON = (b"application/json", b"application/json; charset=utf-8")
 _BEARER = b"Bearer "
 _API_KEY = re.compile(rb"[\x21-\x7e]+")  # an empty one lets the other header speak, and white space is cut off, there
-_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{0,128}")
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,128}")
 _ONE_EACH = (b"authorization", b"x-api-key", b"content-type", b"idempotency-key")  # several lines: not plain
 _parse = cast("Callable[[bytes], NewLink]", NewLink.__pydantic_validator__.validate_json)  # compiled, no wrapper
 
@@ -162,12 +162,12 @@ def _plain(headers: Headers) -> _Plain | None:
             found[name] = value
     authorization = found.get(b"authorization", b"")
     api_key = authorization[len(_BEARER) :]
-    idempotency_key = found.get(b"idempotency-key", b"")
+    idempotency_key = found.get(b"idempotency-key")
     if (
         not authorization.startswith(_BEARER)
         or not _API_KEY.fullmatch(api_key)
         or found.get(b"content-type", b"").lower() not in _JSON
-        or not _IDEMPOTENCY_KEY.fullmatch(idempotency_key)
+        or (idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key))
     ):
         return None
-    return _Plain(api_key.decode("ascii"), idempotency_key.decode("ascii"))
+    return _Plain(api_key.decode("ascii"), (idempotency_key or b"").decode("ascii"))

@@ -1,11 +1,13 @@
 """What the routes of links share: their names, preconditions and answers."""
 
+import re
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Header
 from fastapi.responses import JSONResponse
+from pydantic import AfterValidator
 
 from chassis.auth import Principal, principal_to_message
 from chassis.errors import Aborted, InvalidArgument, NotFound
@@ -20,8 +22,26 @@ from shortener.link.v1 import link_service_pb2 as pb
 
 MUTATION_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 1.0
-IdempotencyKey = Annotated[str, Header(pattern=r"^[\x21-\x7e]{0,128}$")]
+_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 IfMatch = Annotated[str, Header()]
+
+
+def _idempotency_key(given: str) -> str:
+    """A key that was sent; an empty one is no key at all, and whoever sends it believes to be safe from doing it twice.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _KEY.fullmatch(given):
+        raise ValueError("an idempotency key has 1 to 128 visible ASCII characters")
+    return given
+
+
+IdempotencyKey = Annotated[
+    str,
+    Header(json_schema_extra={"pattern": f"^{_KEY.pattern}$"}),
+    AfterValidator(_idempotency_key),  # not the pattern: its text is for programs
+]
 
 
 def link_answer(message: link_pb2.Link, *, public_url: str, at: datetime, status: int = 200) -> JSONResponse:

@@ -110,6 +110,7 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
         ([("authorization", f"Bearer {KEY}"), ("idempotency-key", "k")], 201),
         ([("authorization", f"Bearer {KEY}"), ("idempotency-key", "a b")], 422),
         ([("authorization", f"Bearer {KEY}"), ("idempotency-key", "x" * 129)], 422),
+        ([("authorization", f"Bearer {KEY}"), ("idempotency-key", "")], 422),
         ([("authorization", "Bearer lk_live_nobody")], 401),
         ([("authorization", f"Basic {KEY}")], 401),
         ([("authorization", "Bearer "), ("x-api-key", KEY)], 201),
@@ -132,6 +133,8 @@ def test_headers_mean_the_same_either_way(headers: list[tuple[str, str]], status
             assert answer.headers["cache-control"] == "no-store"
             assert ("www-authenticate" in answer.headers) == (status == 401)
             details.append(answer.json().get("detail"))
+            for problem in answer.json().get("errors", ()):
+                assert "1 to 128 visible ASCII characters" in problem["description"], "in words"
         assert details[0] == details[1]
 
     run(scenario, DoorOptions(headers={}))
