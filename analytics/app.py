@@ -13,8 +13,11 @@ from analytics.config import Config
 from analytics.domain.book import Book
 from analytics.handlers.burial import Burial
 from analytics.handlers.counting import ClickCounter
+from analytics.handlers.owners import Owners
 from analytics.handlers.present import Present
-from analytics.handlers.queries import AnalyticsService
+from analytics.handlers.queries import AnalyticsService, OwnedService
+from analytics.handlers.reconciling import Reconciling
+from analytics.handlers.watching import OwnedWatches, Watches
 from analytics.loops import EndWatch, Flusher, FlushLoop
 from chassis.api_keys import key_verifier
 from chassis.auth import Access
@@ -57,6 +60,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         flusher = Flusher(book, rows=rows, checkpoints=checkpoints, rows_per_s_max=config.flush_rows_per_s_max)
         subscription = _subscription(config)
         dead_letters = await stack.enter_async_context(open_dead_letters(subscription, clock=clock))
+        watches = OwnedWatches(book)
         counter = ClickCounter(
             book,
             rows=rows,
@@ -66,13 +70,20 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             burial=Burial(dead_letters, group=config.group, clock=clock),
             topic=config.topic,
             group=config.group,
+            tell=watches.tell,
         )
         consumer = checkpointed_consumer(
             subscription, handler=counter, clock=clock, set_ready=readiness.declare("kafka")
         )
-        present = Present(book, rows=rows, checkpoints=checkpoints, log=log, peers=peers, address=config.address)
+        owners = Owners(book, log=log, address=config.address)
+        present = Present(book, rows=rows, checkpoints=checkpoints, owners=owners, peers=peers)
         service = AnalyticsService(
-            book, links=GrpcLinks(LinkServiceStub(links), clock=clock), present=present, clock=clock
+            OwnedService(book, present=present, watches=watches),
+            links=GrpcLinks(LinkServiceStub(links), clock=clock),
+            present=present,
+            watches=Watches(watches, owners=owners, peers=peers, clock=clock),
+            reconciling=Reconciling(book, checkpoints=checkpoints, owners=owners, peers=peers),
+            clock=clock,
         )
         server = GrpcServer(
             host=config.host,

@@ -1,6 +1,6 @@
 """What analytics needs from others. Every call ends by its own deadline; Unavailable means: later, the same again."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,6 +8,8 @@ from analytics.domain.book import Write
 from analytics.domain.checkpoints import Checkpoint, LogView
 from analytics.domain.clicks import AnyId
 from analytics.domain.rows import AnyImage, RowImage, TopImage
+from analytics.domain.sequences import Spool
+from analytics.domain.watching import Told
 from contracts.link import LinkKey, UserId
 
 
@@ -84,12 +86,44 @@ class OwnedRows:
     counted_until_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class OwnedTops:
+    """What the owner of a partition has in memory of an account's top links."""
+
+    rows: Sequence[TopImage]
+    counted_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedSpools:
+    """What is known of the spools of a partition, by id. `without_spool`: clicks that came without one and were
+    counted; `forgotten_until_ms`: older spools that are not here were forgotten for want of room, 0: none.
+    """
+
+    spools: Mapping[str, Spool]
+    counted_until_ms: int
+    without_spool: int
+    forgotten_until_ms: int
+
+
 class Peers(Protocol):
-    """Other instances of analytics."""
+    """Other instances of analytics. All but `watch` answer within 0.3 s, or raise Unavailable or DeadlineExceeded."""
 
     async def read(self, owner: str, key: LinkKey, partition: int, hours: range) -> OwnedRows | None:
-        """The rows in another instance's memory; None if it does not own the partition. Raises Unavailable and
-        DeadlineExceeded.
+        """The rows in another instance's memory; None if it does not own the partition."""
+        ...
+
+    async def read_tops(self, owner: str, user_id: UserId, days: range) -> Mapping[int, OwnedTops]:
+        """The rows of an account's top links in another instance's memory, by partition that it owns."""
+        ...
+
+    async def read_spools(self, owner: str, partition: int, after: str, count: int) -> OwnedSpools | None:
+        """So many spools of a partition behind one of them; None if that instance does not own the partition."""
+        ...
+
+    def watch(self, owner: str, key: LinkKey, partition: int, *, timeout_s: float) -> AsyncGenerator[Told, None]:
+        """What another instance counts of a link from now on; ends when it does not own the partition any more, is
+        empty if it never did. Its reader may read slowly, and closes it. Raises Unavailable and DeadlineExceeded.
         """
         ...
 

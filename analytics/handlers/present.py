@@ -10,73 +10,97 @@ from dataclasses import dataclass
 from prometheus_client import Counter
 
 from analytics.domain.book import Book
-from analytics.domain.rows import RowImage
-from analytics.ports import CheckpointStore, Log, OwnedRows, Peers, RowStore
-from chassis.errors import DeadlineExceeded, Unavailable
-from contracts.link import LinkKey
-from contracts.topics import click_partition
+from analytics.domain.rows import RowImage, TopImage
+from analytics.domain.stats import merge
+from analytics.handlers.owners import Owners
+from analytics.ports import CheckpointStore, OwnedRows, OwnedTops, Peers, RowStore
+from contracts.link import LinkKey, UserId
 
 QUERIES = Counter("analytics_queries", "Questions for counts, by whose memory was in the answer.", ("memory",))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The versions of rows that were found, and the moment before which every click is in them."""
+    """The newer version of each row, and the moment before which every click is in them."""
 
-    owned: Sequence[RowImage]
-    stored: Sequence[RowImage]
+    rows: Sequence[RowImage]
+    counted_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTops:
+    """The same of an account's top links."""
+
+    rows: Sequence[TopImage]
     counted_until_ms: int
 
 
 class Present:
-    """Reads counts. `address` is what this process is called as an owner."""
+    """Reads counts."""
 
     def __init__(
-        self, book: Book, *, rows: RowStore, checkpoints: CheckpointStore, log: Log, peers: Peers, address: str
+        self, book: Book, *, rows: RowStore, checkpoints: CheckpointStore, owners: Owners, peers: Peers
     ) -> None:
         self._book = book
         self._rows = rows
         self._checkpoints = checkpoints
-        self._log = log
+        self._owners = owners
         self._peers = peers
-        self._address = address
-        self._partitions = 0  # as last known, while the broker does not tell
 
     async def read(self, key: LinkKey, hours: range) -> Found:
         """The rows of a link in these hours. Raises Unavailable when the table cannot be read."""
-        partition = click_partition(key, await self._count_partitions())
+        partition = await self._owners.partition_of(key)
         owned = await self._ask_owner(key, partition, hours)
         if owned is None:
             # The checkpoint before the rows: what it says is in them is then in what is read.
-            checkpoint = (await self._checkpoints.load([partition])).get(partition)
-            until_ms = checkpoint.time_ms if checkpoint is not None else 0
-            return Found([], await self._rows.read(key, hours), until_ms)
-        return Found(owned.rows, await self._rows.read(key, hours), owned.counted_until_ms)
+            until_ms = await self._stored_until_ms(range(partition, partition + 1))
+            return Found(await self._rows.read(key, hours), until_ms)
+        return Found(merge(owned.rows, await self._rows.read(key, hours)), owned.counted_until_ms)
 
-    async def _count_partitions(self) -> int:
-        try:
-            self._partitions = await self._log.partitions() or self._partitions
-        except (Unavailable, DeadlineExceeded):
-            if not self._partitions:
-                raise
-        if not self._partitions:
-            raise Unavailable("unavailable", "The topic of clicks is not there yet.", retry_after_s=1)
-        return self._partitions
+    async def read_tops(self, user_id: UserId, days: range) -> FoundTops:
+        """The rows of an account's top links on these days. Its links are spread over all partitions, so that all
+        owners are asked. Raises Unavailable when the table cannot be read.
+        """
+        partitions = range(await self._owners.partitions())
+
+        async def ask(owner: str) -> dict[int, OwnedTops]:
+            return dict(await self._peers.read_tops(owner, user_id, days))
+
+        owned = await self._owners.ask_each(partitions, ask)
+        owned |= self.own_tops(user_id, days)
+        QUERIES.labels("own" if self._book.held else "other" if owned else "none").inc()
+        until = [top.counted_until_ms for top in owned.values()]
+        if left := [partition for partition in partitions if partition not in owned]:
+            until.append(await self._stored_until_ms(left))
+        stored = await self._rows.read_tops(user_id, days)
+        return FoundTops(merge((row for top in owned.values() for row in top.rows), stored), min(until, default=0))
+
+    def own_tops(self, user_id: UserId, days: range) -> dict[int, OwnedTops]:
+        """What this process has in memory of an account's top links, by partition."""
+        return {
+            partition: OwnedTops(self._book.read_tops(user_id, partition, days), self._book.counted_until_ms(partition))
+            for partition in self._book.held
+        }
 
     async def _ask_owner(self, key: LinkKey, partition: int, hours: range) -> OwnedRows | None:
-        for fresh in (False, True):  # a second time, since who owned a moment ago may not own now
-            if partition in self._book.held:
-                QUERIES.labels("own").inc()
-                return OwnedRows(self._book.read(key, partition, hours), self._book.counted_until_ms(partition))
-            try:
-                owner = await self._log.owner(partition, fresh=fresh)
-                if owner is None or owner == self._address:
-                    continue
-                found = await self._peers.read(owner, key, partition, hours)
-            except (Unavailable, DeadlineExceeded):
-                break  # dead or far away: the table is what there is
-            if found is not None:
-                QUERIES.labels("other").inc()
-                return found
-        QUERIES.labels("none").inc()
-        return None
+        memory = "none"
+
+        def own() -> OwnedRows:
+            nonlocal memory
+            memory = "own"
+            return OwnedRows(self._book.read(key, partition, hours), self._book.counted_until_ms(partition))
+
+        async def other(owner: str) -> OwnedRows | None:
+            nonlocal memory
+            found = await self._peers.read(owner, key, partition, hours)
+            memory = "other" if found is not None else memory
+            return found
+
+        owned = await self._owners.ask(partition, own, other)
+        QUERIES.labels(memory).inc()
+        return owned
+
+    async def _stored_until_ms(self, partitions: Sequence[int]) -> int:
+        """The moment before which all clicks of these partitions are in the table."""
+        found = await self._checkpoints.load(partitions)
+        return min((found[number].time_ms if number in found else 0 for number in partitions), default=0)

@@ -23,7 +23,9 @@ from gateway.handlers.keys import keys_router
 from gateway.handlers.link_batches import link_batches_router
 from gateway.handlers.link_changes import link_changes_router
 from gateway.handlers.links import links_router
+from gateway.handlers.live import LiveStreams
 from gateway.handlers.models import ProblemBody
+from gateway.handlers.stats import stats_router
 from gateway.handlers.validation import validation_problem
 from gateway.handlers.webhooks import webhooks_router
 from gateway.ports import Keys, LinkCreator, Resolver
@@ -50,9 +52,17 @@ class Peers:
 
 
 def make_api(
-    *, peers: Peers, keys: Keys, creator: LinkCreator, resolver: Resolver, public_url: str, clock: Clock
+    *,
+    peers: Peers,
+    keys: Keys,
+    creator: LinkCreator,
+    resolver: Resolver,
+    public_url: str,
+    clock: Clock,
+    streams: LiveStreams | None = None,
 ) -> FastAPI:
-    """The app that answers /api and /openapi.json."""
+    """The app that answers /api and /openapi.json. `streams`: who ends live streams when the process stops."""
+    streams = streams or LiveStreams()
     app = FastAPI(
         title="Linkmesh",
         version=VERSION,
@@ -73,7 +83,6 @@ def make_api(
     routers = [
         links_router(
             links=peers.links,
-            analytics=peers.analytics,
             creator=creator,
             resolver=resolver,
             authenticated=authenticated,
@@ -86,6 +95,7 @@ def make_api(
         link_batches_router(
             links=peers.links, resolver=resolver, authenticated=authenticated, public_url=public_url, clock=clock
         ),
+        stats_router(analytics=peers.analytics, streams=streams, authenticated=authenticated, clock=clock),
         webhooks_router(webhooks=peers.webhooks, authenticated=authenticated),
         audit_router(audit=peers.audit, authenticated=authenticated),
         keys_router(keys=peers.keys, authenticated=authenticated),
@@ -101,10 +111,11 @@ def make_api(
 
 
 def _describe_problems(openapi: dict[str, Any]) -> None:
-    """Gives problems their media type in the description, where FastAPI knows only JSON."""
+    """Gives problems their media type in the description, where FastAPI says that of the answer."""
     for operation in (operation for path in openapi["paths"].values() for operation in path.values()):
         answer = operation["responses"]["default"]
-        answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+        (problem,) = answer["content"].values()
+        answer["content"] = {MEDIA_TYPE: problem}
 
 
 async def _on_service_error(_request: Request, error: Exception) -> Response:

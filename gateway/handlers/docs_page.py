@@ -57,8 +57,10 @@ def _operation(method: str, path: str, operation: Json, schemas: Json) -> Iterat
     for status, answer in operation["responses"].items():
         if status == "default":
             continue  # problems, told once for all
-        schema = answer.get("content", {}).get("application/json", {}).get("schema")
-        yield f"<h3>{escape(status)}</h3>" + (_fields(schema, schemas) if schema else "<p>No body.</p>")
+        content = answer.get("content", {})
+        schema = content.get("application/json", {}).get("schema")
+        other = f"<p>{escape(', '.join(content))}</p>" if content else "<p>No body.</p>"
+        yield f"<h3>{escape(status)}</h3>" + (_fields(schema, schemas) if schema else other)
 
 
 def _fields(schema: Json, schemas: Json) -> str:

@@ -1,17 +1,13 @@
-"""/api/links: create, read, delete, count."""
+"""/api/links: create, read, delete."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import JSONResponse
 
 from chassis.auth import Principal, principal_to_message
 from chassis.clock import Clock
-from chassis.errors import FieldViolation, InvalidArgument
 from contracts.link import link_key
 from contracts.link_codec import timestamp
-from contracts.reasons import Reason
-from gateway.domain.requests import stats_range
 from gateway.handlers.access import Authenticated
 from gateway.handlers.link_requests import (
     MUTATION_TIMEOUT_S,
@@ -23,24 +19,18 @@ from gateway.handlers.link_requests import (
     link_answer,
     version_of,
 )
-from gateway.handlers.models import LinkBody, Moment, NewLink, StatsBody
+from gateway.handlers.models import LinkBody, Moment, NewLink
 from gateway.handlers.mutations import told_outcome
-from gateway.handlers.shapes import stats_json
 from gateway.ports import LinkCreator, Resolver
-from shortener.analytics.v1 import analytics_service_pb2 as analytics_pb
 from shortener.link.v1 import link_service_pb2 as link_service_pb
 
 if TYPE_CHECKING:  # these classes exist for type checkers only
-    from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceAsyncStub
     from shortener.link.v1.link_service_pb2_grpc import LinkServiceAsyncStub
-
-_GRANULARITIES = {"hour": analytics_pb.GRANULARITY_HOUR, "day": analytics_pb.GRANULARITY_DAY}
 
 
 def links_router(
     *,
     links: "LinkServiceAsyncStub",
-    analytics: "AnalyticsServiceAsyncStub",
     creator: LinkCreator,
     resolver: Resolver,
     authenticated: Authenticated,
@@ -94,31 +84,5 @@ def links_router(
         finally:  # also when the outcome is unknown
             resolver.forget(link_key(code))
         return Response(status_code=204)
-
-    @router.get("/{code}/stats", response_model=StatsBody, summary="Clicks of a link, the present included")
-    async def stats(
-        code: str,
-        start: Annotated[Moment | None, Query(alias="from")] = None,
-        end: Annotated[Moment | None, Query(alias="to")] = None,
-        granularity: Literal["hour", "day"] = "day",
-        group_by: Annotated[str | None, Query(include_in_schema=False)] = None,
-        principal: Principal = authenticated,
-    ) -> Response:
-        """`from` (30 days before `to`), `to` (now) in RFC 3339, at most 92 days apart."""
-        if group_by is not None:  # to come; an answer without groups would look as if there were none
-            sentence = "Clicks cannot be grouped yet."
-            raise InvalidArgument(Reason.INVALID_FIELD.code, sentence, fields=(FieldViolation("group_by", sentence),))
-        try:
-            wanted = stats_range(start, end, clock.now())
-        except ValueError as exc:
-            raise InvalidArgument(Reason.INVALID_FIELD.code, str(exc)) from exc
-        request = analytics_pb.GetClickStatsRequest(
-            principal=principal_to_message(principal),
-            short_code=existing(code),
-            until=timestamp(wanted.end),
-            granularity=_GRANULARITIES[granularity],
-        )
-        getattr(request, "from").CopyFrom(timestamp(wanted.start))  # a keyword of Python
-        return JSONResponse(stats_json(await analytics.GetClickStats(request, timeout=READ_TIMEOUT_S)))
 
     return router

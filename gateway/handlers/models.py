@@ -139,41 +139,6 @@ class RebuiltBody(BaseModel):
     changes: dict[str, ChangeBody]
 
 
-class ClickTotalsBody(BaseModel):
-    """Clicks by class; total = human + bot."""
-
-    total: int
-    human: int
-    bot: int
-
-
-class SeriesPointBody(BaseModel):
-    """One step of a series; steps without a click are left out."""
-
-    start: datetime
-    clicks: int
-    unique_visitors: int
-
-
-class GroupBody(BaseModel):
-    """Clicks that share a value."""
-
-    value: str
-    clicks: int
-
-
-class StatsBody(BaseModel):
-    """Clicks of a link in a range of time."""
-
-    short_code: str
-    counted_until: datetime | None
-    clicks: ClickTotalsBody
-    prefetches: int
-    unique_visitors: int
-    series: list[SeriesPointBody]
-    groups: list[GroupBody]
-
-
 class EndpointBody(BaseModel):
     """Who is told."""
 

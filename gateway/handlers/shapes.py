@@ -18,18 +18,41 @@ _DELIVERY_STATES = {
 
 
 def stats_json(stats: analytics_pb.GetClickStatsResponse) -> Json:
-    """The clicks of a link. Nothing is grouped yet, so there are no groups."""
+    """The clicks of a link."""
     return {
         "short_code": stats.short_code,
-        "counted_until": _time(stats.counted_until),
+        "counted_until": time_or_none(stats.counted_until),
         "clicks": {"total": stats.clicks.total, "human": stats.clicks.human, "bot": stats.clicks.bot},
         "prefetches": stats.prefetches,
         "unique_visitors": stats.unique_visitors,
         "series": [
-            {"start": _time(point.start), "clicks": point.clicks, "unique_visitors": point.unique_visitors}
+            {"start": time_or_none(point.start), "clicks": point.clicks, "unique_visitors": point.unique_visitors}
             for point in stats.series
         ],
-        "groups": [],
+        "groups": [{"value": group.value, "clicks": group.clicks} for group in stats.groups],
+    }
+
+
+def top_links_json(top: analytics_pb.ListTopLinksResponse) -> Json:
+    """The most followed links."""
+    return {
+        "counted_until": time_or_none(top.counted_until),
+        "items": [{"short_code": link.short_code, "clicks": link.clicks} for link in top.links],
+        "other_clicks": top.other_clicks,
+        "next_page_token": top.next_page_token,
+    }
+
+
+def live_click_json(click: analytics_pb.LiveClick) -> Json:
+    """A click as it is shown live; null: not known."""
+    return {
+        "at": time_or_none(click.at),
+        "visitor_class": click.visitor_class,
+        "country": click.country or None,
+        "referrer": click.referrer or None,
+        "browser": click.browser or None,
+        "os": click.os or None,
+        "device": click.device or None,
     }
 
 
@@ -41,7 +64,7 @@ def endpoint_json(endpoint: webhook_pb.Endpoint) -> Json:
         "url": endpoint.url,
         "event_types": list(endpoint.event_types),
         "enabled": endpoint.enabled,
-        "created_at": _time(endpoint.created_at),
+        "created_at": time_or_none(endpoint.created_at),
     }
 
 
@@ -52,7 +75,7 @@ def key_json(key: key_pb.ApiKey) -> Json:
         "user_id": key.user_id,
         "scopes": list(key.scopes),
         "prefix": key.prefix,
-        "created_at": _time(key.created_at),
+        "created_at": time_or_none(key.created_at),
     }
 
 
@@ -67,7 +90,7 @@ def delivery_json(delivery: webhook_pb.Delivery) -> Json:
         "attempts": delivery.attempts,
         "last_status": delivery.last_status or None,
         "last_error": delivery.last_error,
-        "next_attempt_at": _time(delivery.next_attempt_at),
+        "next_attempt_at": time_or_none(delivery.next_attempt_at),
     }
 
 
@@ -79,7 +102,7 @@ def audit_entry_json(entry: audit_pb.AuditEntry) -> Json:
         "topic": leaf.topic,
         "partition": leaf.partition,
         "offset": leaf.offset,
-        "recorded_at": _time(leaf.recorded_at),
+        "recorded_at": time_or_none(leaf.recorded_at),
         "event_id": leaf.event_id,
         "event_type": leaf.event_type,
         "commitment": leaf.commitment.hex(),
@@ -89,6 +112,6 @@ def audit_entry_json(entry: audit_pb.AuditEntry) -> Json:
     }
 
 
-def _time(message: Timestamp) -> str | None:
+def time_or_none(message: Timestamp) -> str | None:
     """A timestamp as text; one that was not set is none."""
     return time_text(message.ToDatetime(tzinfo=UTC)) if message.ByteSize() else None

@@ -1,13 +1,16 @@
 """What analytics needs, in memory. Calls take as long as `pace` says, so that virtual time can interleave them."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from analytics.domain.book import Write
 from analytics.domain.checkpoints import Checkpoint, LogView
 from analytics.domain.clicks import AnyId, RowId, TopId
 from analytics.domain.rows import AnyImage, RowImage, TopImage
-from analytics.ports import LinkFacts, OwnedRows
-from chassis.errors import NotFound, Unavailable
+from analytics.domain.watching import Told
+from analytics.ports import LinkFacts, OwnedRows, OwnedSpools, OwnedTops
+from chassis.errors import NotFound, ServiceError, Unavailable
 from chassis.kafka.dlq import DeadLetter
 from contracts.link import LinkKey, UserId
 
@@ -146,15 +149,48 @@ class FakeLog(_Away):
 
 
 class FakePeers(_Away):
-    """Peers: answers by owner; None: that one owns nothing."""
+    """Peers: answers by owner; None, or none: that one owns nothing. `streams`: what its watchers are told, at last an
+    error or None.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.answers: dict[str, OwnedRows | None] = {}
+        self.tops: dict[str, Mapping[int, OwnedTops]] = {}
+        self.spools: dict[tuple[str, int], OwnedSpools] = {}
+        self.streams: dict[str, asyncio.Queue[Told | ServiceError | None]] = {}
+        self.watching = 0
+        self.asked: list[str] = []
 
     async def read(self, owner: str, key: LinkKey, partition: int, hours: range) -> OwnedRows | None:
         await self._reach()
         return self.answers[owner]
+
+    async def read_tops(self, owner: str, user_id: UserId, days: range) -> Mapping[int, OwnedTops]:
+        self.asked.append(owner)
+        await self._reach()
+        return self.tops.get(owner, {})
+
+    async def read_spools(self, owner: str, partition: int, after: str, count: int) -> OwnedSpools | None:
+        self.asked.append(owner)
+        await self._reach()
+        found = self.spools.get((owner, partition))
+        if found is None:
+            return None
+        behind = sorted(spool_id for spool_id in found.spools if spool_id > after)[:count]
+        return replace(found, spools={spool_id: found.spools[spool_id] for spool_id in behind})
+
+    async def watch(self, owner: str, key: LinkKey, partition: int, *, timeout_s: float) -> AsyncGenerator[Told, None]:
+        self.asked.append(owner)
+        await self._reach()
+        self.watching += 1
+        try:
+            while (told := await self.streams[owner].get()) is not None:
+                if isinstance(told, ServiceError):
+                    raise told
+                yield told
+        finally:
+            self.watching -= 1
 
 
 class FakeLinks(_Away):

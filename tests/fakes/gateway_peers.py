@@ -5,7 +5,9 @@ Each keeps what it was asked in `requests`, answers by `fail[<method>]` (a Servi
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -279,7 +281,12 @@ class FakeKeyService(_Peer, key_grpc.KeyServiceServicer):
 
 
 class FakeAnalyticsService(_Peer, analytics_grpc.AnalyticsServiceServicer):
-    """One answer for every code."""
+    """One answer for every code; a stream tells what is put into `live`: answers, at last an error or None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: asyncio.Queue[analytics_pb.WatchClicksResponse | ServiceError | None] = asyncio.Queue()
+        self.watching = 0
 
     async def GetClickStats(  # noqa: N802
         self, request: analytics_pb.GetClickStatsRequest, _context: object = None
@@ -292,12 +299,47 @@ class FakeAnalyticsService(_Peer, analytics_grpc.AnalyticsServiceServicer):
             prefetches=4,
             unique_visitors=2,
             series=[analytics_pb.ClickSeriesPoint(start=timestamp(AT), clicks=3, unique_visitors=2)],
+            groups=[analytics_pb.ClickGroup(value="unknown", clicks=2)] if request.group_by else [],
         )
 
-    async def ReadOwnedRows(  # noqa: N802
-        self, request: analytics_pb.ReadOwnedRowsRequest, _context: object = None
-    ) -> analytics_pb.ReadOwnedRowsResponse:
-        raise NotImplementedError  # the gateway does not ask
+    async def ListTopLinks(  # noqa: N802
+        self, request: analytics_pb.ListTopLinksRequest, _context: object = None
+    ) -> analytics_pb.ListTopLinksResponse:
+        await self._asked("ListTopLinks", request)
+        return analytics_pb.ListTopLinksResponse(
+            links=[analytics_pb.TopLink(short_code="aB3dE7x", clicks=9)],
+            next_page_token="1",
+            counted_until=timestamp(AT),
+            other_clicks=5,
+        )
+
+    async def WatchClicks(  # noqa: N802
+        self, request: analytics_pb.WatchClicksRequest, _context: object = None
+    ) -> AsyncGenerator[analytics_pb.WatchClicksResponse, None]:
+        await self._asked("WatchClicks", request)
+        self.watching += 1
+        try:
+            while (told := await self.live.get()) is not None:
+                if isinstance(told, ServiceError):
+                    raise told
+                yield told
+        finally:
+            self.watching -= 1
+
+    async def ReadOwnedRows(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError  # the gateway asks none of these
+
+    async def ReadOwnedTopLinks(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
+    async def ReadOwnedSpools(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
+    async def ReconcileClicks(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
+    def WatchOwnedClicks(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
 
 
 class FakeWebhookService(_Peer, webhook_grpc.WebhookServiceServicer):
@@ -387,14 +429,34 @@ class Direct:
     def __init__(self, servicer: object) -> None:
         self._servicer = servicer
 
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, method: str) -> Callable[..., Any]:
         handler = getattr(self._servicer, method)
+        if inspect.isasyncgenfunction(handler):
+            return lambda request, *, timeout: DirectStream(handler(request, None), timeout)
 
         async def call(request: object, *, timeout: float) -> Any:
             assert timeout > 0, "a call between our own processes needs a deadline"
             return await handler(request, None)
 
         return call
+
+
+class DirectStream:
+    """A stream of a servicer in the same process, read and cancelled as a call over a channel is."""
+
+    def __init__(self, answers: AsyncGenerator[Any, None], timeout: float) -> None:
+        assert timeout > 0, "a call between our own processes needs a deadline"
+        self._answers = answers
+        self.cancelled = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._answers
+
+    def cancel(self) -> None:
+        """The reader is gone."""
+        self.cancelled = True
+        with contextlib.suppress(StopIteration, GeneratorExit, RuntimeError):
+            self._answers.aclose().send(None)  # to its first await, as the transport's own cancelling is
 
 
 _ADDERS: list[tuple[type[_Peer], Any, str, Callable[[Any, Any], None]]] = [

@@ -10,12 +10,9 @@ from analytics.domain.book import Book, Write
 from analytics.domain.checkpoints import Checkpoint
 from analytics.domain.clicks import HOUR_MS
 from analytics.domain.rows import Applied, RowImage
-from analytics.domain.stats import merge
 from analytics.handlers.burial import Burial
 from analytics.handlers.counting import ClickCounter
-from analytics.handlers.present import Found, Present
 from analytics.loops import EndWatch, Flusher, FlushLoop
-from analytics.ports import OwnedRows
 from chassis.errors import Unavailable
 from chassis.kafka.record import TopicPartition
 from contracts.link import LinkKey
@@ -49,14 +46,7 @@ class Owner:
             flush=self.flusher.flush_now,
             burial=Burial(self.dead_letters, group="g", clock=VirtualClock()),
             topic="clicks",
-        )
-        self.present = Present(
-            self.book,
-            rows=self.rows,
-            checkpoints=self.checkpoints,
-            log=self.log,
-            peers=self.peers,
-            address="us:1",
+            group="g",
         )
 
     async def count(self, *keys: str, first: int = 0) -> None:
@@ -172,7 +162,7 @@ def test_what_is_no_click_moves_the_position() -> None:
         await owner.counter.assigned([PLACE])
         good = record(2, click(KEY))
         garbage = replace(good, offset=0, value=b"\xff")
-        other = replace(good, offset=1, headers=(("ce_type", b"shortener.events.v1.SpoolClosed"),))
+        other = replace(good, offset=1, headers=(("ce_type", b"shortener.events.v1.SpoolPainted"),))
 
         owner.rows.away = True
         with pytest.raises(Unavailable):
@@ -189,7 +179,7 @@ def test_what_is_no_click_moves_the_position() -> None:
             (garbage, "undecodable")
         ]
         assert await owner.counter.revoked([PLACE]) == {PLACE: 3}
-        assert [row.human for row in owner.rows.rows.values()] == [1]
+        assert [row.human for row in owner.rows.links.values()] == [1]
 
     run_virtual(scenario())
 
@@ -202,11 +192,11 @@ def test_a_link_key_that_no_table_takes_is_content_at_fault() -> None:
         owner = Owner()
         await owner.counter.assigned([PLACE])
 
-        await owner.count("k" * 513, KEY, "k" * 512)
+        await owner.count("k" * 481, KEY, "k" * 480)
 
         assert [letter.record.offset for letter in owner.dead_letters.letters] == [0]
         assert owner.book.read(KEY, 0, HOURS)[0].human == 1
-        assert owner.book.read(LinkKey("k" * 512), 0, HOURS)[0].human == 1
+        assert owner.book.read(LinkKey("k" * 480), 0, HOURS)[0].human == 1
 
     run_virtual(scenario())
 
@@ -312,98 +302,6 @@ def some_row(human: int, offset: int) -> RowImage:
     owner.book.assign(Checkpoint(0))
     asyncio.run(owner.counter.handle([record(0, click(KEY))]))
     return replace(owner.book.read(KEY, 0, HOURS)[0], human=human, applied=Applied(1, offset))
-
-
-@pytest.mark.rule("A7")
-def test_the_owner_is_asked_wherever_it_is() -> None:
-    """Ours: from memory. Another's: by its address, once more when it has just changed. Nobody's or dead: the table,
-    counted until its checkpoint.
-    """
-    stored, theirs = some_row(3, 7), some_row(5, 9)
-
-    async def read(owner: Owner) -> Found:
-        return await owner.present.read(KEY, HOURS)
-
-    async def scenario() -> None:
-        owner = Owner()
-        owner.rows.rows[stored.id] = stored
-        assert await read(owner) == Found([], [stored], 0)  # nobody has ever counted
-        await owner.checkpoints.save(Checkpoint(0, offset=8, time_ms=T0_MS))
-        assert await read(owner) == Found([], [stored], T0_MS)  # nobody owns it now
-
-        owner.log.owners[0] = "them:2"
-        owner.peers.answers["them:2"] = OwnedRows([theirs], T0_MS + 5)
-        assert await read(owner) == Found([theirs], [stored], T0_MS + 5)
-        owner.peers.away = True
-        assert await read(owner) == Found([], [stored], T0_MS)
-        owner.peers.away = False
-        owner.peers.answers["them:2"] = None
-        assert await read(owner) == Found([], [stored], T0_MS)
-        assert owner.log.asked_fresh > 0
-
-        owner.log.times[0] = dict.fromkeys(range(8), T0_MS)
-        await owner.counter.assigned([PLACE])
-        await owner.count(KEY, first=8)
-        (ours,) = owner.book.read(KEY, 0, HOURS)
-        assert ours.human == 4
-        assert await read(owner) == Found([ours], [stored], T0_MS)
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.rule("A7")
-def test_a_row_that_leaves_memory_while_it_is_asked_for_is_found_in_the_table() -> None:
-    """The owner is asked first: were it the table, a row that is flushed between the two questions is in neither
-    answer."""
-    moving = some_row(5, 9)
-
-    async def scenario() -> None:
-        owner = Owner()
-        owner.log.owners[0] = "them:2"
-        owner.peers.answers["them:2"] = OwnedRows([moving], T0_MS)
-        plain_peer, plain_table = owner.peers.read, owner.rows.read
-
-        def flushed() -> None:  # right behind the first question, whichever that is
-            owner.rows.rows[moving.id] = moving
-            owner.peers.answers["them:2"] = OwnedRows([], T0_MS)
-
-        async def ask_peer(owner: str, key: LinkKey, partition: int, hours: range) -> OwnedRows | None:
-            answer = await plain_peer(owner, key, partition, hours)
-            flushed()
-            return answer
-
-        async def ask_table(key: LinkKey, hours: range) -> Sequence[RowImage]:
-            rows = await plain_table(key, hours)
-            flushed()
-            return rows
-
-        owner.peers.read, owner.rows.read = ask_peer, ask_table  # type: ignore[method-assign]  # the moment in between
-        found = await owner.present.read(KEY, HOURS)
-
-        assert [row.human for row in merge(found.owned, found.stored)] == [5]
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.rule("A7", "C1")
-def test_a_broker_that_is_away_does_not_hide_the_table() -> None:
-    """Once the partitions are known, counts are answered without the broker; before, it is said that it is away."""
-
-    async def scenario() -> None:
-        owner = Owner()
-        owner.log.away = True
-        with pytest.raises(Unavailable):
-            await owner.present.read(KEY, HOURS)
-        owner.log.away = False
-        await owner.present.read(KEY, HOURS)
-        owner.log.away = True
-        assert (await owner.present.read(KEY, HOURS)).stored == []
-
-        owner.rows.away = True
-        with pytest.raises(Unavailable):
-            await owner.present.read(KEY, HOURS)
-
-    asyncio.run(scenario())
 
 
 @pytest.mark.rule("A4")

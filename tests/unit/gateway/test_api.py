@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -132,67 +131,6 @@ def test_after_a_delete_nobody_joins_an_older_look_up() -> None:
 
         assert before.result().status_code == 302
         assert after.status_code == 410
-
-    run(scenario)
-
-
-def test_clicks_are_told() -> None:
-    """200 in the documented shape; range and steps reach analytics; the default is thirty days by day."""
-
-    async def scenario(door: Door) -> None:
-        query = {"from": "2026-11-01T00:00:00Z", "to": "2026-11-08T00:00:00Z", "granularity": "hour"}
-
-        answer = await door.client.get("/api/links/aB3dE7x/stats", params=query)
-        await door.client.get("/api/links/aB3dE7x/stats")
-
-        assert answer.status_code == 200
-        stats = models.StatsBody.model_validate(answer.json())
-        assert set(answer.json()) == set(models.StatsBody.model_fields)
-        assert stats.clicks.total == stats.clicks.human + stats.clicks.bot == 3
-        assert (stats.prefetches, stats.unique_visitors) == (4, 2)
-        asked, default = door.peers.analytics.requests
-        start = getattr(default, "from").ToDatetime(tzinfo=UTC)
-        assert (asked.granularity, default.granularity) == (1, 2)
-        assert (start, default.until.ToDatetime(tzinfo=UTC)) == (AT - timedelta(days=30), AT)
-        assert default.principal.user_id == "alice"
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"from": "2026-01-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"},
-        {"from": "2026-11-02T00:00:00Z", "to": "2026-11-01T00:00:00Z"},
-        {"from": "yesterday"},
-        {"from": "2026-11-02T00:00:00"},
-        {"from": "1700000000"},
-        {"granularity": "minute"},
-    ],
-)
-def test_a_bad_range_is_422(query: dict[str, str]) -> None:
-    """More than 92 days, backwards, no time zone, no time, unknown steps: 422, and analytics is not asked."""
-
-    async def scenario(door: Door) -> None:
-        answer = await door.client.get("/api/links/aB3dE7x/stats", params=query)
-
-        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_field")
-        assert door.peers.analytics.requests == []
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("value", ["country", ""])
-def test_grouping_is_refused_until_it_exists(value: str) -> None:
-    """422 that names group_by, and analytics is not asked; other parameters that nobody knows are ignored."""
-
-    async def scenario(door: Door) -> None:
-        answer = await door.client.get("/api/links/aB3dE7x/stats", params={"group_by": value})
-
-        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_field")
-        assert [item["field"] for item in answer.json()["errors"]] == ["group_by"]
-        assert door.peers.analytics.requests == []
-        assert (await door.client.get("/api/links/aB3dE7x/stats", params={"colour": "red"})).status_code == 200
 
     run(scenario)
 
@@ -354,7 +292,8 @@ def test_without_a_good_key_everything_is_401(headers: dict[str, str]) -> None:
             ("PATCH", "/api/links/aB3dE7x"), ("POST", "/api/links/aB3dE7x:restore"),
             ("POST", "/api/links/aB3dE7x:rebuild"),
             ("GET", "/api/links/aB3dE7x/events"),
-            ("GET", "/api/links/aB3dE7x/stats"), ("POST", "/api/webhooks"), ("GET", "/api/webhooks"),
+            ("GET", "/api/links/aB3dE7x/stats"), ("GET", "/api/links/aB3dE7x/clicks/live"), ("GET", "/api/stats/top"),
+            ("POST", "/api/webhooks"), ("GET", "/api/webhooks"),
             ("DELETE", "/api/webhooks/ep_0"), ("GET", "/api/webhooks/ep_0/deliveries"),
             ("GET", "/api/audit/entries"), ("GET", "/api/audit/checkpoint"), ("POST", "/api/keys"),
         ]  # fmt: skip
@@ -424,6 +363,8 @@ def test_errors_of_link_service_become_problems(error: ServiceError, reason: Rea
         ("/api/links/aB3dE7x/events", "links", "ListLinkEvents"),
         ("/api/links/aB3dE7x?at=2026-11-22T12:00:00Z", "links", "GetLinkAt"),
         ("/api/links/aB3dE7x/stats", "analytics", "GetClickStats"),
+        ("/api/stats/top", "analytics", "ListTopLinks"),
+        ("/api/links/aB3dE7x/clicks/live", "analytics", "WatchClicks"),
         ("/api/webhooks", "webhooks", "ListEndpoints"),
         ("/api/audit/entries", "audit", "ListEntries"),
         ("/api/webhooks", "keys", "VerifyKey"),
@@ -520,7 +461,7 @@ def test_the_description_names_every_route_and_the_form_of_errors() -> None:
         assert set(described["paths"]) == {
             "/api/links", "/api/links/{code}", "/api/links/{code}:restore", "/api/links/{code}:rebuild",
             "/api/links/{code}/events", "/api/links:batch",
-            "/api/links/{code}/stats", "/api/webhooks",
+            "/api/links/{code}/stats", "/api/links/{code}/clicks/live", "/api/stats/top", "/api/webhooks",
             "/api/webhooks/{endpoint_id}", "/api/webhooks/{endpoint_id}/deliveries",
             "/api/audit/entries", "/api/audit/checkpoint", "/api/keys",
         }  # fmt: skip

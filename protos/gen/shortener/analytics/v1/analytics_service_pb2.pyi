@@ -559,7 +559,7 @@ class LiveClick(_message.Message):
     COUNTRY_FIELD_NUMBER: _builtins.int
     REFERRER_FIELD_NUMBER: _builtins.int
     BROWSER_FIELD_NUMBER: _builtins.int
-    OPERATING_SYSTEM_FIELD_NUMBER: _builtins.int
+    OS_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     visitor_class: _builtins.str
     """human, bot or prefetch."""
@@ -569,7 +569,7 @@ class LiveClick(_message.Message):
     """Host of the referring page; empty: none."""
     browser: _builtins.str
     """Browser family; empty: unknown."""
-    operating_system: _builtins.str
+    os: _builtins.str
     """Operating system family; empty: unknown."""
     device: _builtins.str
     """Kind of device; empty: unknown."""
@@ -585,12 +585,12 @@ class LiveClick(_message.Message):
         country: _builtins.str = ...,
         referrer: _builtins.str = ...,
         browser: _builtins.str = ...,
-        operating_system: _builtins.str = ...,
+        os: _builtins.str = ...,
         device: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "browser", b"browser", "country", b"country", "device", b"device", "operating_system", b"operating_system", "referrer", b"referrer", "visitor_class", b"visitor_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "browser", b"browser", "country", b"country", "device", b"device", "os", b"os", "referrer", b"referrer", "visitor_class", b"visitor_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -694,7 +694,7 @@ class ReconcileClicksRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Accounts at most; 0: 1000, at most 5000."""
+    """Spools at most; 0: 1000, at most 5000."""
     page_token: _builtins.str
     """From the page before; empty: the first page."""
     @_builtins.property
@@ -733,7 +733,7 @@ class SpoolAccount(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     BURIED_FIELD_NUMBER: _builtins.int
     spool_id: _builtins.str
-    """The spool (UUIDv7); empty: clicks that were sent without a spool, of which only `counted` can be told."""
+    """The spool (UUIDv7)."""
     partition: _builtins.int
     """Partition that the spool feeds."""
     recorded: _builtins.int
@@ -783,13 +783,21 @@ class PartitionAccount(_message.Message):
     PARTITION_FIELD_NUMBER: _builtins.int
     COUNTED_UNTIL_FIELD_NUMBER: _builtins.int
     OWNED_FIELD_NUMBER: _builtins.int
+    WITHOUT_SPOOL_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_UNTIL_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     """The partition."""
     owned: _builtins.bool
     """It is in an owner's memory; false: told by the last checkpoint alone."""
+    without_spool: _builtins.int
+    """Clicks that were sent without a spool, and counted; nothing else can be told of them."""
     @_builtins.property
     def counted_until(self) -> _timestamp_pb2.Timestamp:
         """Every record the broker stored before this moment is folded."""
+
+    @_builtins.property
+    def forgotten_until(self) -> _timestamp_pb2.Timestamp:
+        """Spools made before this that are not listed were forgotten for want of room; absent: none."""
 
     def __init__(
         self,
@@ -797,10 +805,12 @@ class PartitionAccount(_message.Message):
         partition: _builtins.int = ...,
         counted_until: _timestamp_pb2.Timestamp | None = ...,
         owned: _builtins.bool = ...,
+        without_spool: _builtins.int = ...,
+        forgotten_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until", "forgotten_until", b"forgotten_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until", "owned", b"owned", "partition", b"partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_until", b"counted_until", "forgotten_until", b"forgotten_until", "owned", b"owned", "partition", b"partition", "without_spool", b"without_spool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -823,7 +833,7 @@ class ReconcileClicksResponse(_message.Message):
 
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAccount]:
-        """The partitions that this page tells of."""
+        """The partitions whose spools begin on this page; all of them are told of, with spools or without."""
 
     def __init__(
         self,
@@ -846,19 +856,25 @@ class ReadOwnedSpoolsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PARTITIONS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Partitions that are asked for."""
-
+    PARTITION_FIELD_NUMBER: _builtins.int
+    AFTER_SPOOL_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """Partition that is asked for."""
+    after_spool_id: _builtins.str
+    """Spools behind this one, by id; empty: from the first."""
+    page_size: _builtins.int
+    """Spools at most."""
     def __init__(
         self,
         *,
-        partitions: _abc.Iterable[_builtins.int] | None = ...,
+        partition: _builtins.int = ...,
+        after_spool_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_spool_id", b"after_spool_id", "page_size", b"page_size", "partition", b"partition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -870,25 +886,25 @@ class ReadOwnedSpoolsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PARTITIONS_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
     SPOOLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAccount]:
-        """Of those partitions the ones that the process owns."""
+    def partition(self) -> Global___PartitionAccount:
+        """Absent if the partition is not owned by the process that was asked; spools are then empty."""
 
     @_builtins.property
     def spools(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpoolAccount]:
-        """The spools of these."""
+        """The spools, by id."""
 
     def __init__(
         self,
         *,
-        partitions: _abc.Iterable[Global___PartitionAccount] | None = ...,
+        partition: Global___PartitionAccount | None = ...,
         spools: _abc.Iterable[Global___SpoolAccount] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions", "spools", b"spools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "spools", b"spools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,91 @@
+"""Who counts what: the partition of a link, and the instance that has its counts in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TypeVar
+
+from analytics.domain.book import Book
+from analytics.ports import Log
+from chassis.errors import DeadlineExceeded, Unavailable
+from contracts.link import LinkKey
+from contracts.topics import click_partition
+
+Found = TypeVar("Found")
+
+
+class Owners:
+    """What the broker tells of owners. `address` is what this process is called as one."""
+
+    def __init__(self, book: Book, *, log: Log, address: str) -> None:
+        self._book = book
+        self._log = log
+        self._address = address
+        self._partitions = 0  # as last known, while the broker does not tell
+
+    def is_ours(self, partition: int) -> bool:
+        """Whether this process owns it."""
+        return partition in self._book.held
+
+    async def partition_of(self, key: LinkKey) -> int:
+        """The partition that feeds a link's counts. Raises Unavailable and DeadlineExceeded."""
+        return click_partition(key, await self.partitions())
+
+    async def partitions(self) -> int:
+        """How many there are. Raises Unavailable and DeadlineExceeded while nobody ever told."""
+        try:
+            self._partitions = await self._log.partitions() or self._partitions
+        except (Unavailable, DeadlineExceeded):
+            if not self._partitions:
+                raise
+        if not self._partitions:
+            raise Unavailable("unavailable", "The topic of clicks is not there yet.", retry_after_s=1)
+        return self._partitions
+
+    async def other_owner(self, partition: int, *, fresh: bool) -> str | None:
+        """The other instance that owns it; None: none does. Raises Unavailable and DeadlineExceeded."""
+        owner = await self._log.owner(partition, fresh=fresh)
+        return None if owner == self._address else owner
+
+    async def ask(self, partition: int, own: Callable[[], Found], other: "Ask[Found]") -> Found | None:
+        """What the owner says; None: there is none, or it does not answer. A second time if it owns it no more."""
+        for fresh in (False, True):
+            if self.is_ours(partition):
+                return own()
+            try:
+                owner = await self.other_owner(partition, fresh=fresh)
+                if owner is not None and (found := await other(owner)) is not None:
+                    return found
+            except (Unavailable, DeadlineExceeded):
+                return None  # dead or far away
+        return None
+
+    async def ask_each(self, partitions: Collection[int], other: "AskAll[Found]") -> dict[int, Found]:
+        """What the other owners say of these partitions, one question for each owner, at the same time. Partitions that
+        nobody owns, or whose owner does not answer, are left out.
+        """
+        found: dict[int, Found] = {}
+        for fresh in (False, True):
+            left = [partition for partition in partitions if partition not in found and not self.is_ours(partition)]
+            owners: set[str] = set()
+            for number, partition in enumerate(left):
+                try:
+                    owner = await self.other_owner(partition, fresh=fresh and number == 0)
+                except (Unavailable, DeadlineExceeded):
+                    return found
+                owners |= {owner} if owner else set()
+            async with asyncio.TaskGroup() as tasks:
+                answers = [tasks.create_task(_or_nothing(other(owner))) for owner in sorted(owners)]
+            for answer in answers:
+                found |= {partition: said for partition, said in answer.result().items() if partition in left}
+        return found
+
+
+Ask = Callable[[str], Awaitable[Found | None]]
+AskAll = Callable[[str], Awaitable[Mapping[int, Found]]]
+
+
+async def _or_nothing(answer: Awaitable[Mapping[int, Found]]) -> Mapping[int, Found]:
+    try:
+        return await answer
+    except (Unavailable, DeadlineExceeded):
+        return {}
