@@ -13,6 +13,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from chassis.clock import Clock
 from chassis.errors import Unavailable
 from chassis.kafka.abandon import has_died, stop_consumer
+from chassis.kafka.commits import commit
 from chassis.kafka.record import Position, Record, TopicPartition
 from chassis.kafka.source import Listener
 
@@ -121,7 +122,7 @@ class KafkaSource:
         if held:
             with _translated("commit"):
                 async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-                    await self._opened().commit(held)
+                    await commit(self._opened(), held)
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The end as the last fetch told it."""
