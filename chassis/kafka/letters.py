@@ -88,7 +88,6 @@ class Selection:
 
     ids: frozenset[str] = frozenset()
     group: str | None = None
-    except_groups: frozenset[str] = frozenset()
     reason: str | None = None
     code: str | None = None  # the link key
     since_ms: int | None = None
@@ -101,7 +100,6 @@ class Selection:
         return (
             (not self.ids or letter.id in self.ids)
             and self.group in (None, letter.group)
-            and letter.group not in self.except_groups
             and self.reason in (None, letter.reason)
             and (self.code is None or self.code.encode() == letter.record.key)
             and (self.since_ms is None or at_ms >= self.since_ms)

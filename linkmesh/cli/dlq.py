@@ -86,17 +86,12 @@ def replay(
 ) -> None:
     """Send records once more to the group that failed on them, and to no other. Each letter is sent once, ever."""
     from chassis.kafka.letters import Fate
-    from contracts.topics import ANALYTICS_EVENTS
 
     open_fates = frozenset({Fate.WAITING, Fate.CLAIMED})
-    meant = replace(_selection(ids, group, reason, code, since, until), fates=open_fates)
-    # Clicks are told apart by their sequence, which takes a replay for a repeat, until rule A9 is built.
-    wanted = replace(meant, except_groups=frozenset(ANALYTICS_EVENTS.groups))
+    wanted = replace(_selection(ids, group, reason, code, since, until), fates=open_fates)
     contents = _read(state)
     _check_ids(ids, contents)
     letters = [letter for letter in contents.letters if wanted.picks(letter)]
-    if left := sum(meant.picks(letter) for letter in contents.letters) - len(letters):
-        note(f"{left} of {ANALYTICS_EVENTS.groups[0]} are left alone: it would take a replayed click for a repeat")
     if cut := sum(replace(wanted, fates=frozenset({Fate.CUT})).picks(letter) for letter in contents.letters):
         note(f"{cut} are left alone: too large to be buried whole, their records are only in the topic they came from")
     if sent := sum(letter.id in (ids or ()) and letter.fate is Fate.REPLAYED for letter in contents.letters):

@@ -4,6 +4,9 @@ from tests.mutants.mutant import Edit, Mutant, broken
 
 _BOOK = "tests/unit/analytics/test_book.py"
 _COUNTING = "tests/unit/analytics/test_counting.py"
+_FOLD = "tests/unit/analytics/test_fold.py"
+_LEDGER = "tests/unit/analytics/test_ledger.py"
+_RECORDS = "tests/unit/analytics/test_records.py"
 _ROWS = "tests/contract/analytics/test_row_store.py"
 _CHECKPOINTS = "tests/contract/analytics/test_checkpoints.py"
 
@@ -15,8 +18,8 @@ MUTANTS = (
         "a new owner begins at zero and overwrites what was counted",
         Edit(
             file="analytics/domain/book.py",
-            old="Row.of(found[row_id]) if row_id in found else Row(row_id)",
-            new="Row(row_id)",
+            old="row_from_image(found[row_id]) if row_id in found else _new_row(row_id)",
+            new="_new_row(row_id)",
         ),
         "tests/unit/analytics/test_flush_order.py::test_a_row_that_the_table_has_is_gone_on_from",
     ),
@@ -24,7 +27,11 @@ MUTANTS = (
         "counted-again-at-the-same-offset",
         "A2",
         "the last click of each row counts twice after a crash",
-        Edit(file="analytics/domain/rows.py", old="if at <= self.applied:", new="if at < self.applied:"),
+        Edit(
+            file="analytics/domain/holding.py",
+            old="if row.applied is not at and row.applied < at:",
+            new="if row.applied is not at and row.applied <= at:",
+        ),
         "tests/unit/analytics/test_fold.py::test_a_replay_changes_nothing",
     ),
     Mutant(
@@ -115,12 +122,43 @@ MUTANTS = (
         ),
         f"{_COUNTING}::test_a_log_created_anew_begins_at_its_start",
     ),
+    Mutant(
+        name="live-accounts-in-the-snapshot",
+        rule="A3",
+        why="a checkpoint says of clicks that came during its flush that they are counted, and a crash loses them",
+        edits=(
+            Edit(
+                file="analytics/domain/ledger.py",
+                old="return Accounts(dict(self._spools), frozenset(self._replays),",
+                new="return Accounts(self._spools, frozenset(self._replays),",
+            ),
+        ),
+        killed_by=(
+            "tests/unit/analytics/test_book.py::test_a_round_is_of_the_moment_it_begins",
+            "tests/unit/analytics/test_exactly_once.py::test_every_click_is_counted_once",
+        ),
+    ),
+    broken(
+        "clicks-of-a-record-judged-one-by-one",
+        "A2",
+        "of several clicks of one record on the same link only the first is counted",
+        Edit(
+            file="analytics/domain/holding.py",
+            old="            if row.applied is at:\n",
+            new="            if changed[-1:] == [row]:\n",
+        ),
+        f"{_FOLD}::test_a_replay_changes_nothing",
+    ),
     broken(
         "repeated-sequences-count",
         "S4",
         "what a gateway sends twice counts twice",
-        Edit(file="analytics/domain/sequences.py", old="if sequence <= last:", new="if sequence < last:"),
-        "tests/unit/analytics/test_fold.py::test_sequences_tell_repeats_from_news",
+        Edit(
+            file="analytics/domain/sequences.py",
+            old="min(count, max(0, spool.last - first + 1))",
+            new="min(count, max(0, spool.last - first))",
+        ),
+        f"{_LEDGER}::test_sequences_tell_repeats_from_news",
     ),
     broken(
         "gaps-are-silent",
@@ -128,9 +166,38 @@ MUTANTS = (
         "clicks that never arrived are missed by nobody",
         Edit(
             file="analytics/domain/sequences.py",
-            old="return Verdict.NEW if sequence == last + 1 else Verdict.GAP",
-            new="return Verdict.NEW",
+            old="max(0, first - spool.last - 1))",
+            new="0)",
         ),
-        "tests/unit/analytics/test_fold.py::test_sequences_tell_repeats_from_news",
+        f"{_LEDGER}::test_sequences_tell_repeats_from_news",
+    ),
+    broken(
+        "replays-judged-by-sequence",
+        "A9",
+        "a click that was buried and replayed is taken for a repeat, and never counted",
+        Edit(
+            file="analytics/domain/holding.py",
+            old="if arrival.origin is not None:",
+            new="if False:",
+        ),
+        f"{_RECORDS}::test_a_replayed_letter_counts_once",
+    ),
+    broken(
+        "replays-counted-each-time",
+        "A9",
+        "a letter that is replayed twice counts twice",
+        Edit(file="analytics/domain/ledger.py", old="        self._replays.add(origin)\n", new=""),
+        f"{_LEDGER}::test_a_letter_of_a_forgotten_spool_counts_once",
+    ),
+    broken(
+        "buried-clicks-forgotten",
+        "A10",
+        "what is in the dead letters looks like clicks that were lost on the way",
+        Edit(
+            file="analytics/domain/holding.py",
+            old="            self.ledger.bury(content, now_ms=arrival.stored_ms)\n",
+            new="            pass\n",
+        ),
+        f"{_RECORDS}::test_a_replayed_letter_counts_once",
     ),
 )

@@ -179,7 +179,6 @@ def letter_of(age_ms: int = 0) -> Letter:
         (Selection(), True),
         (Selection(group="g", reason="conflict", code="k"), True),
         (Selection(group="h"), False),
-        (Selection(except_groups=frozenset({"g"})), False),
         (Selection(reason="undecodable"), False),
         (Selection(code="K"), False),
         (Selection(since_ms=NOW_MS), True),
