@@ -82,8 +82,12 @@ operate: $(VENV)/.dev ## Manifests, image and alerts
 	@$(PYTEST) tests/operate $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev engines ## Redirects and creates beside nginx
+bench: $(VENV)/.dev engines ## Redirects and creates beside nginx (ARGS="--peer name=script": and others)
 	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-clicks
+bench-clicks: $(VENV)/.dev engines ## A minute at 10 000 redirects a second, at three paces of flushes
+	@$(BIN)/python -m bench.clicks $(ARGS)
 
 .PHONY: bench-pipeline
 bench-pipeline: $(VENV)/.dev engines ## Relay, creates at fixed rates, recovery after kills

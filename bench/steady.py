@@ -1,11 +1,11 @@
 """Redirects at a fixed rate, open loop: the full system at 10 000 a second, and one process at half of what it can."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from bench import counted, links, open_loop, processes
-from bench.instances import Instance
 from bench.load import BROWSER
 from bench.paced import Plan, Result
 from bench.report import Row
@@ -18,14 +18,14 @@ LINKS = 100_000
 CONNECTIONS = 64
 _OWN_SHARE = 0.75  # of what the generator can do at most is asked of it: above, it would time itself
 _LIMIT_REQUESTS = 60_000
-_TOLD_US = 0.5  # processes that used less are not told
+_LOOK_S = 0.5
+TOLD_US = 0.5  # processes that used less are not told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steady:
     """A run of the full system: what the generator saw, what was counted, what each process used per redirect."""
 
-    rate_per_s: float
     duration_s: float
     result: Result
     counted: int
@@ -43,36 +43,36 @@ class HalfLoad:
     result: Result = field(repr=False)
 
 
-async def full_system(
-    system: LocalSystem, duration_s: float, *, rate_per_s: float = RATE_PER_S, analytics: Sequence[Instance] = ()
-) -> Steady:
-    """The whole system on all cores, so many redirects a second over 100 000 links by Zipf's law. Nobody is pinned; the
-    generator takes its share of the machine as well. `analytics`: who counts, if it is not the system's own."""
+async def full_system(system: LocalSystem, duration_s: float, *, flush_s: float = 0) -> Steady:
+    """The whole system on all cores, 10 000 redirects a second over 100 000 links by Zipf's law. Nobody is pinned; the
+    generator takes its share of the machine as well. `flush_s`: how long to wait for analytics to write what it has
+    counted, whose work is then its own and the database's, too."""
     port = system.options.ports["gateway"]
     plan = Plan(
         port=port,
-        rate_per_s=rate_per_s,
+        rate_per_s=RATE_PER_S,
         connections=CONNECTIONS,
         requests=open_loop.get_requests(port, [links.code_of(number) for number in range(LINKS)], BROWSER),
-        order=links.zipf(LINKS, round(rate_per_s * duration_s)),
+        order=links.zipf(LINKS, round(RATE_PER_S * duration_s)),
     )
-    admin_ports = [each.admin_port for each in analytics] or [system.options.ports["analytics-admin"]]
+    analytics = system.options.ports["analytics-admin"]
     pids = {name: processes.family(system.pid(name)) for name in system.names if system.pid(name)}
-    if analytics:
-        pids["analytics"] = [each.pid for each in analytics]
     before_s = {name: processes.cpu_s(each) for name, each in pids.items()}
-    clicks, rows = await counted.all_clicks(admin_ports), await _rows_written(admin_ports)
+    clicks, rows = await counted.all_clicks([analytics]), await _rows_written(analytics)
     result = await open_loop.play(plan)
-    count = await counted.settled(lambda: counted.all_clicks(admin_ports), clicks + result.answered) - clicks
+    count = await counted.settled(lambda: counted.all_clicks([analytics]), clicks + result.answered) - clicks
+    used_s = {name: processes.cpu_s(each) - before_s[name] for name, each in pids.items()}
+    if flush_s:
+        await _flushed(analytics, flush_s)
+        used_s |= {name: processes.cpu_s(pids[name]) - before_s[name] for name in ("analytics", "dynamodb")}
     answered = max(1, result.answered)
     return Steady(
-        rate_per_s=rate_per_s,
         duration_s=duration_s,
         result=result,
         counted=count,
-        cpu_us={name: 1e6 * (processes.cpu_s(each) - before_s[name]) / answered for name, each in pids.items()},
+        cpu_us={name: 1e6 * seconds / answered for name, seconds in used_s.items()},
         rss_mb=sum(processes.resident_mb(each) for each in pids.values()),
-        rows_written=await _rows_written(admin_ports) - rows,
+        rows_written=await _rows_written(analytics) - rows,
     )
 
 
@@ -109,7 +109,7 @@ def row(name: str, steady: Steady) -> Row:
         answered=result.answered,
         errors=result.wrong + result.lost,
         counted=steady.counted,
-        parts_us={part: cpu_us for part, cpu_us in steady.cpu_us.items() if cpu_us >= _TOLD_US},
+        parts_us={part: cpu_us for part, cpu_us in steady.cpu_us.items() if cpu_us >= TOLD_US},
     )
 
 
@@ -126,5 +126,16 @@ def _one_link(url: str, count: int, rate_per_s: float) -> Plan:
     )
 
 
-async def _rows_written(admin_ports: Sequence[int]) -> float:
-    return sum([await counted.metric_sum(port, "analytics_rows_written_total") for port in admin_ports])
+async def _rows_written(analytics: int) -> float:
+    return await counted.metric_sum(analytics, "analytics_rows_written_total")
+
+
+async def _flushed(analytics: int, patience_s: float) -> None:
+    """Returns when analytics has written all rows.
+
+    Raises:
+        TimeoutError: it has not, in that time.
+    """
+    async with asyncio.timeout(patience_s):
+        while await counted.metric_sum(analytics, "analytics_rows", state="dirty"):  # noqa: ASYNC110 - asked over the network
+            await asyncio.sleep(_LOOK_S)

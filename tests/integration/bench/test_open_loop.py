@@ -51,14 +51,14 @@ def result_of(server: Server, codes: list[str], *, rate_per_s: float, count: int
         async with server.listening() as port:
             order = [number % len(codes) for number in range(count)]
             requests = get_requests(port, codes, {"User-Agent": "bench"})
-            return await play(Plan(port=port, rate_per_s=rate_per_s, connections=4, requests=requests, order=order))
+            return await play(Plan(port=port, rate_per_s=rate_per_s, connections=2, requests=requests, order=order))
 
     return asyncio.run(run())
 
 
 def test_whoever_was_kept_waiting_counts() -> None:
     """A server that hangs for half a second delays every request that is due in that time, not only those it has: a
-    quarter of all here, though it was slow with four of 400."""
+    quarter of all here, though it was slow with two of 400."""
     stalled_until = 0.0
 
     async def stalls_once(number: int, _head: bytes) -> bytes:
