@@ -27,13 +27,16 @@ class SystemClock:
         """Wall clock, aware UTC."""
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """Seconds since the machine started."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)  # seconds since the machine started; a redirect has no time for two calls
 
     async def sleep(self, delay_s: float) -> None:
         """Returns after delay_s seconds."""
         await asyncio.sleep(delay_s)
+
+
+def epoch_ms() -> int:
+    """Milliseconds since 1970 by the wall clock, for what has no time for a `datetime`."""
+    return time.time_ns() // 1_000_000
 
 
 async def sleep_until_stop(stop: asyncio.Event, delay_s: float) -> bool:

@@ -16,14 +16,18 @@ _AWAY = ("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "UNBL
 
 
 @contextlib.asynccontextmanager
-async def open_redis(url: str, *, timeout_s: float, connections_max: int = 64) -> AsyncIterator[Redis]:
-    """A pool of connections, opened as they are needed. Every reply has timeout_s; nothing is sent twice by itself."""
+async def open_redis(
+    url: str, *, timeout_s: float, connections_max: int = 64, protocol: int = 3
+) -> AsyncIterator[Redis]:
+    """A pool of connections, opened as they are needed. Every reply has timeout_s; nothing is sent twice by itself.
+    `protocol`: version of RESP; by 2 nothing comes that is neither a reply nor subscribed to."""
     client = redis_asyncio.Redis.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         max_connections=connections_max,
+        protocol=protocol,
         decode_responses=False,
         driver_info=None,  # telling it cost 2 ms of CPU a connection: a burst of 32 took 80 ms, more than a read may
     )

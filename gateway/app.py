@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 
 from chassis.breaker import Breaker
-from chassis.clock import Clock, SystemClock
+from chassis.clock import Clock, SystemClock, uuid7
 from chassis.config import ConfigError, read_key, read_secret
 from chassis.grpc_client import open_channel
 from chassis.grpc_server import GrpcServer
@@ -18,21 +18,29 @@ from chassis.kafka.producer import Producer
 from chassis.lifecycle import Component
 from chassis.redis import open_redis
 from chassis.telemetry import keep_ratio
+from contracts.codes import CodePermutation
 from contracts.topics import ANALYTICS_EVENTS
 from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.link_cache_redis import TIMEOUT_S as REDIS_TIMEOUT_S
 from gateway.adapters.link_cache_redis import RedisLinkCache
 from gateway.adapters.read_requests_kafka import KafkaReadRequests
+from gateway.adapters.redis_pipe import RedisPipe
 from gateway.adapters.resolver_grpc import GrpcResolver
+from gateway.adapters.tracking_redis import TIMEOUT_S as BEAT_TIMEOUT_S
+from gateway.adapters.tracking_redis import RedisTracking
 from gateway.config import Config
+from gateway.domain.issued import IssuedCodes
+from gateway.domain.misses import MissBudget
+from gateway.domain.near_cache import TURN_S, Limits
 from gateway.fast_creates import FastCreates
 from gateway.fastpath import fast_protocol
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
+from gateway.handlers.lookups import Lookups, Sources
 from gateway.handlers.pages import make_pages
-from gateway.handlers.redirects import Redirects, Sources, Visitors
+from gateway.handlers.redirects import Redirects, Visitors
 from gateway.loops import ClickQueue, ClickShipper
 from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from shortener.audit.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -71,8 +79,9 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             Producer(config.kafka, client_id=f"{_NAME}-{config.instance}-hints", clock=clock)
         )
         read_requests = KafkaReadRequests(hints, clock=clock)
-        front, fast = await _open_front(config, secrets, stack, _Sinks(clicks, read_requests), clock=clock)
+        front, fast, tracking = await _open_front(config, secrets, stack, _Sinks(clicks, read_requests), clock=clock)
         yield [
+            tracking,
             ClickShipper(
                 clicks, producer, topic=ANALYTICS_EVENTS.name, partitions=ANALYTICS_EVENTS.partitions, clock=clock
             ),
@@ -92,9 +101,9 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
 
 async def _open_front(
     config: Config, secrets: _Secrets, stack: contextlib.AsyncExitStack, sinks: _Sinks, *, clock: Clock
-) -> tuple[Front, FastCreates]:
-    """The app of the public port, and what goes past it; what they need is opened on the stack."""
-    redis = await stack.enter_async_context(open_redis(config.redis, timeout_s=REDIS_TIMEOUT_S))
+) -> tuple[Front, FastCreates, RedisTracking]:
+    """The app of the public port, what goes past it, and what keeps its links true; what they need is opened on the
+    stack."""
 
     async def channel(peer: str, target: str) -> grpc.aio.Channel:
         opened = open_channel(target, peer=peer, process=_NAME, mesh_secret=secrets.mesh)
@@ -111,13 +120,9 @@ async def _open_front(
     )
     tasks = await stack.enter_async_context(asyncio.TaskGroup())  # calls; ends before what they use is closed
     resolver = GrpcResolver(links, clock=clock, tasks=tasks)
+    lookups, tracking = await _open_lookups(config, stack, tasks, resolver, sinks.read_requests, clock=clock)
     redirects = Redirects(
-        Sources(
-            cache=RedisLinkCache(redis, breaker=Breaker(clock), tasks=tasks),
-            resolver=resolver,
-            read_requests=sinks.read_requests,
-            serve_unconfirmed=config.serve_unconfirmed,
-        ),
+        lookups,
         clicks=sinks.clicks,
         visitors=Visitors(secrets.visitors, config.trusted_proxies, config.country_header.lower().encode()),
         clock=clock,
@@ -125,12 +130,53 @@ async def _open_front(
     public_url = config.public_url.rstrip("/")
     verdicts = GrpcKeys(keys, clock=clock, tasks=tasks)
     creator = GrpcLinkCreator(links, clock=clock, tasks=tasks)
-    creates = Creates(keys=verdicts, creator=creator, resolver=resolver, public_url=public_url, clock=clock)
-    api = make_api(peers=peers, keys=verdicts, creator=creator, resolver=resolver, public_url=public_url, clock=clock)
+    creates = Creates(keys=verdicts, creator=creator, resolver=lookups, public_url=public_url, clock=clock)
+    api = make_api(peers=peers, keys=verdicts, creator=creator, resolver=lookups, public_url=public_url, clock=clock)
     pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
     ratio = keep_ratio(config)
     front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
-    return front, FastCreates(creates, front, keep_ratio=ratio, clock=clock)
+    return front, FastCreates(creates, front, keep_ratio=ratio, clock=clock), tracking
+
+
+async def _open_lookups(
+    config: Config,
+    stack: contextlib.AsyncExitStack,
+    tasks: asyncio.TaskGroup,
+    resolver: GrpcResolver,
+    read_requests: KafkaReadRequests,
+    *,
+    clock: Clock,
+) -> tuple[Lookups, RedisTracking]:
+    """Look-ups, and what keeps the links true that they keep: three connections to Redis, opened when they are needed.
+    One reads values, one writes beats, one listens; a slow disk of Redis holds up beats, and no reads."""
+    reads = await stack.enter_async_context(open_redis(config.redis, timeout_s=REDIS_TIMEOUT_S, protocol=2))
+    channel = await stack.enter_async_context(open_redis(config.redis, timeout_s=BEAT_TIMEOUT_S, protocol=2))
+    trackings: list[RedisTracking] = []  # which the pipe of reads tells of its runs, and which needs the look-ups first
+
+    def see_run(run: str) -> None:
+        for tracking in trackings:
+            tracking.saw_run(run)
+
+    pipe = await stack.enter_async_context(
+        RedisPipe(reads, clock=clock, tasks=tasks, timeout_s=REDIS_TIMEOUT_S, on_run=see_run)
+    )
+    beats = await stack.enter_async_context(
+        RedisPipe(channel, clock=clock, tasks=tasks, timeout_s=BEAT_TIMEOUT_S, on_run=see_run)
+    )
+    codes = None if config.code_key_file is None else CodePermutation(read_key(config.code_key_file, length=32))
+    sources = Sources(
+        cache=RedisLinkCache(pipe, breaker=Breaker(clock)),
+        resolver=resolver,
+        read_requests=read_requests,
+        issued=IssuedCodes(codes),
+        budget=MissBudget(config.misses_per_minute),
+        limits=Limits(entries_max=config.near_links_max, stale_s=config.stale_if_error_s),
+        serve_unconfirmed=config.serve_unconfirmed,
+    )
+    lookups = Lookups(sources, tasks=tasks, clock=clock)
+    name = uuid7(clock.now())
+    trackings.append(RedisTracking(channel, beats, lookups, name=name, turn_s=TURN_S, clock=clock))
+    return lookups, trackings[0]
 
 
 class PublicServer:

@@ -22,5 +22,9 @@ class Config(ProcessConfig):
     trusted_proxies: int = 0  # entries of X-Forwarded-For that our own proxies wrote; 0: the peer is the client
     country_header: str = ""  # header in which a trusted proxy states the country; empty: unknown
     security_contact: str = ""  # URI for /.well-known/security.txt, such as mailto:…; empty: no such page
+    code_key_file: Path | None = None  # link_service's, to know codes that nobody can have been given; none: all may be
+    near_links_max: int = 100_000  # links kept in this process, about 1 kB each
+    stale_if_error_s: float = 60.0  # how old they may be while neither Redis nor link_service answers [L4]
+    misses_per_minute: int = 300  # codes that nobody has, for a network (/24, /48); more are 429; 0: no bound
     serve_unconfirmed: bool = True  # while Redis is away the table answers, and may miss a delete; false: 503 [L4]
     click_queue_max: int = 65_536  # clicks held while Kafka is away, about 30 MB; more are dropped and counted

@@ -1,25 +1,29 @@
 """What the gateway needs of the world, and what it may expect."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from chassis.auth import Principal
+from chassis.errors import ResourceExhausted, Unavailable
 from contracts.link import Link, LinkKey, UserId
 from gateway.domain.clicks import Click
 from shortener.link.v1 import link_pb2
 from shortener.link.v1.link_service_pb2 import CreateLinkRequest
 
+TellValue = Callable[[bytes | Unavailable | None], None]
+
 
 class LinkCache(Protocol):
-    """The values of links in Redis. Reading is safe to repeat."""
+    """The values of links in Redis (contracts.cache says what they are). Reading is safe to repeat."""
 
-    async def get(self, key: LinkKey) -> Link | None:
-        """The newest acknowledged version; None: absent, or not readable. At most 50 ms, and at once while it is away.
+    def begin(self, key: LinkKey, tell: TellValue) -> None:
+        """Asks for the newest acknowledged version. `tell` is called later, once: with the value, None where there is
+        none, or Unavailable; at most 50 ms later [R7].
 
         Raises:
-            Unavailable: no answer in time, or not asked because there was none a moment ago [R7].
+            Unavailable: not asked, because there was no answer a moment ago; `tell` will not be called.
         """
 
 
@@ -100,6 +104,38 @@ class ReadyRedirect:
 
     answer: bytes
     target: ClickTarget
+
+
+class TooManyMissesError(ResourceExhausted):
+    """This client's network has asked for too many codes that nobody has [L5]."""
+
+
+class TrackedLinks(Protocol):
+    """What is kept of Redis' values here, as who hears Redis' invalidations sees it. Times are monotonic seconds."""
+
+    def turned(self) -> bool:
+        """The loop turns; to be said every gateway.domain.near_cache.TURN_S. True: it stood still, a beat is needed."""
+
+    def subscribed(self, asked_at: float) -> None:
+        """From some moment after `asked_at` on every change is told."""
+
+    def lost(self) -> None:
+        """No change is told any more."""
+
+    def heard(self, sent_at: float) -> None:
+        """All that was said before `sent_at` has been told."""
+
+    def is_overdue(self) -> bool:
+        """Whether beats have been missing for too long."""
+
+    def changed(self, key: LinkKey) -> None:
+        """The value of this link is another one now, or gone."""
+
+    def flush(self) -> None:
+        """Any value may be another one now."""
+
+    def learn_issued(self, mark: int | None) -> None:
+        """Which ids have been leased, as far as Redis knows [L5]; None: it does not."""
 
 
 class ReadyRedirects(Protocol):

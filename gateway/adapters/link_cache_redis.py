@@ -5,90 +5,87 @@ more requests a turn holds. No lookup joins an MGET that was sent before it bega
 """
 
 import asyncio
-
-from prometheus_client import Counter
-from redis.exceptions import ResponseError
+import logging
+from collections.abc import Callable
+from functools import partial
 
 from chassis.breaker import Breaker
 from chassis.errors import Unavailable
-from chassis.redis import Redis, redis_errors
-from contracts.cache import decode_entry, url_key
-from contracts.link import Link, LinkKey
-from contracts.link_codec import UndecodableError
+from chassis.redis_wire import pack
+from contracts.cache import url_key
+from contracts.link import LinkKey
+from gateway.adapters.redis_pipe import RedisPipe
+from gateway.ports import TellValue
 
 TIMEOUT_S = 0.05  # [R7] a Redis that is slower than this helps no visitor
 _BATCH_MAX = 512  # keys of one MGET: a longer one would hold up Redis' other clients
-_IN_FLIGHT_MAX = 8  # MGETs at a time, each on a connection of its own
+_IN_FLIGHT_MAX = 8  # MGETs at a time
 _WAITING_MAX = 8192  # lookups; beyond, Redis is as good as away
+logger = logging.getLogger(__name__)
 
-CORRUPT = Counter("link_cache_corrupt_total", "Values in Redis that could not be decoded; treated as absent")
+_Batch = list[tuple[LinkKey, TellValue]]
 
 
 class RedisLinkCache:
-    """A LinkCache. `tasks` runs the MGETs and outlives this object."""
+    """A LinkCache. `pipe` is its own: after one MGET that is not answered in time all that wait there are given up."""
 
-    def __init__(
-        self, redis: Redis, *, breaker: Breaker, tasks: asyncio.TaskGroup, timeout_s: float = TIMEOUT_S
-    ) -> None:
-        self._timeout_s = timeout_s
-        self._redis = redis
+    def __init__(self, pipe: RedisPipe, *, breaker: Breaker) -> None:
+        self._pipe = pipe
         self._breaker = breaker
-        self._tasks = tasks
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[LinkKey, asyncio.Future[bytes | None]]] = []
+        self._waiting: _Batch = []
         self._in_flight = 0
+        self._due = False
 
-    async def get(self, key: LinkKey) -> Link | None:
-        """The newest acknowledged version; None: absent or corrupt.
+    def begin(self, key: LinkKey, tell: TellValue) -> None:
+        """Asks for a value with all others of this turn.
 
         Raises:
-            Unavailable: no answer in 50 ms, or not asked.
+            Unavailable: not asked, and `tell` will not be called.
         """
-        if not self._breaker.admit() or len(self._waiting) >= _WAITING_MAX:
-            raise Unavailable("unavailable", "Redis is not asked for the moment.", retry_after_s=1)
-        answer: asyncio.Future[bytes | None] = self._loop.create_future()
-        if not self._waiting:
+        if len(self._waiting) >= _WAITING_MAX or not self._breaker.admit():
+            raise _refused("Redis is not asked for the moment.")
+        self._waiting.append((key, tell))
+        self._send_soon()
+
+    def _send_soon(self) -> None:
+        if not self._due:
+            self._due = True
             self._loop.call_soon(self._send)
-        self._waiting.append((key, answer))
-        value = await answer
-        if value is None:
-            return None
-        try:
-            return decode_entry(value)
-        except UndecodableError:
-            CORRUPT.inc()
-            return None
 
     def _send(self) -> None:
-        """Sends what is waiting, as far as there are connections; the rest goes when one is free again."""
+        """Sends what is waiting, as far as it may; the rest goes when an answer has come."""
+        self._due = False
         while self._waiting and self._in_flight < _IN_FLIGHT_MAX:
             batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
             self._in_flight += 1
-            self._tasks.create_task(self._fetch(batch), name="mget")
+            command = pack([["MGET", *[url_key(key) for key, _ in batch]]])
+            try:
+                self._pipe.ask(command, partial(self._receive, batch))
+            except Unavailable as exc:
+                self._receive(batch, exc)
 
-    async def _fetch(self, batch: list[tuple[LinkKey, asyncio.Future[bytes | None]]]) -> None:
-        try:
-            values = await self._mget([url_key(key) for key, _ in batch])
-        except Unavailable as exc:
-            self._breaker.failed()
-            late, self._waiting = self._waiting, []
-            for _, answer in (*batch, *late):  # those behind would only wait for the same hung Redis
-                if not answer.done():
-                    answer.set_exception(Unavailable(exc.reason, exc.message, retry_after_s=exc.retry_after_s))
-        else:
+    def _receive(self, batch: _Batch, reply: object) -> None:
+        self._in_flight -= 1
+        if isinstance(reply, list) and len(reply) == len(batch):
             self._breaker.succeeded()
-            for (_, answer), value in zip(batch, values, strict=True):
-                if not answer.done():  # its request was cancelled
-                    answer.set_result(value)
-        finally:
-            self._in_flight -= 1
-            self._send()
+            for (_, tell), value in zip(batch, reply, strict=True):
+                _tell(tell, value if isinstance(value, bytes) else None)  # what is no string is no link
+            if self._waiting:
+                self._send_soon()
+            return
+        self._breaker.failed()
+        late, self._waiting = self._waiting, []  # they would only wait for the same hung Redis
+        for _, tell in (*batch, *late):
+            _tell(tell, _refused("Redis does not answer."))
 
-    async def _mget(self, keys: list[str]) -> list[bytes | None]:
-        try:
-            with redis_errors():
-                async with asyncio.timeout(self._timeout_s):
-                    values = await self._redis.mget(keys)
-                    return [value if isinstance(value, bytes) else None for value in values]
-        except ResponseError as exc:  # such as a password that is wrong: for us it is away
-            raise Unavailable("unavailable", "Redis refuses to answer.", retry_after_s=1) from exc
+
+def _tell(tell: Callable[[bytes | Unavailable | None], None], value: bytes | Unavailable | None) -> None:
+    try:
+        tell(value)
+    except Exception:  # one look-up's bug must not leave its neighbours without an answer
+        logger.exception("a look-up failed")
+
+
+def _refused(message: str) -> Unavailable:
+    return Unavailable("unavailable", message, retry_after_s=1)

@@ -34,6 +34,7 @@ class Outcome(Enum):
     EXPIRED = "expired"
     BLOCKED = "blocked"
     UNAVAILABLE = "unavailable"
+    RATE_LIMITED = "rate_limited"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from opentelemetry.trace import Span
-from prometheus_client import Histogram
 
 from chassis.clock import Clock
 from chassis.http_server import App, Receive, Scope, Send
@@ -19,19 +18,13 @@ from contracts.reasons import Reason
 from gateway.domain.problems import Problem
 from gateway.handlers.answers import INTERNAL, Answer, header, prefers_html, problem_answer, problem_page, send_answer
 from gateway.handlers.bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX, BodyRefused, read_body, replay
+from gateway.handlers.metrics import CODE_ROUTE, DURATION
 from gateway.ports import KEPT
 
-DURATION = Histogram(
-    "http_server_request_duration_seconds",
-    "Time from a request's headers to the last byte of its answer handed over",
-    ["method", "route", "status"],
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _READS = ("GET", "HEAD")
 _LINKS = "/api/links"
 _LINKS_BATCH = "/api/links:batch"
-_CODE_ROUTE = "/{code}"
 logger = logging.getLogger(__name__)
 
 Handle = Callable[[Scope], Awaitable[Answer]]
@@ -82,7 +75,7 @@ class Front:
     async def _answer(self, scope: Scope, method: str, path: str) -> tuple[str, Answer]:
         """The answer to everything but the API, and the template of its path."""
         page = self._pages.get(path)
-        route = path if page else _CODE_ROUTE if path.count("/") == 1 else ""
+        route = path if page else CODE_ROUTE if path.count("/") == 1 else ""
         tell = problem_page if prefers_html(scope) else problem_answer
         if not route:
             return route, tell(Problem(Reason.NOT_FOUND), current_trace_id())

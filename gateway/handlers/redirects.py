@@ -1,28 +1,26 @@
-"""GET /{code}: Redis, else link_service, then the answer; the click is taken before it is written."""
+"""GET /{code}: a look-up, then the answer; the click is taken before it is written."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
 from opentelemetry import trace
-from prometheus_client import Counter
 
 from chassis.clock import Clock
-from chassis.errors import DeadlineExceeded, ResourceExhausted, ServiceError, Unavailable
+from chassis.errors import ServiceError
 from chassis.http_server import Scope
 from chassis.telemetry import current_trace_id, current_traceparent
-from contracts.link import Link, LinkKey, link_key
+from contracts.link import Link, link_key
 from contracts.reasons import Reason
 from gateway.domain.clicks import Click
 from gateway.domain.problems import Problem
 from gateway.domain.redirects import Outcome, Redirect, Refusal, code_of_path, decide
 from gateway.domain.visitors import Visit, classify, client_address, country_of, cut, daily_key, visitor_hash
 from gateway.handlers.answers import Answer, header, prefers_html, problem_answer, problem_page
-from gateway.ports import ClickSink, LinkCache, ReadRequests, Resolved, Resolver
+from gateway.handlers.lookups import Lookups
+from gateway.handlers.metrics import LOOKUPS, REDIRECTS
+from gateway.ports import ClickSink, TooManyMissesError
 
-REDIRECTS = Counter("redirects", "Requests for a code, by what became of them", ["result"])
-LOOKUPS = Counter("redirect_lookup", "Where the answer to a request for a code came from", ["source"])
-_NOT_IN_TIME = (Unavailable, DeadlineExceeded, ResourceExhausted)  # a later try may find an answer
 _REDIRECTED = {outcome: REDIRECTS.labels(outcome.value) for outcome in Outcome}
 
 
@@ -35,22 +33,11 @@ class Visitors:
     country_header: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where the answers come from, in this order, and who is told when there is none in time. `serve_unconfirmed`:
-    answer also with what Redis could not vouch for [L4]."""
-
-    cache: LinkCache
-    resolver: Resolver
-    read_requests: ReadRequests
-    serve_unconfirmed: bool = True
-
-
 class Redirects:
     """Answers requests for codes."""
 
-    def __init__(self, sources: Sources, *, clicks: ClickSink, visitors: Visitors, clock: Clock) -> None:
-        self._sources = sources
+    def __init__(self, lookups: Lookups, *, clicks: ClickSink, visitors: Visitors, clock: Clock) -> None:
+        self._lookups = lookups
         self._clicks = clicks
         self._visitors = visitors
         self._clock = clock
@@ -59,7 +46,9 @@ class Redirects:
     async def answer(self, scope: Scope) -> Answer:
         """The answer to GET or HEAD of a path with one segment."""
         try:
-            link = await self._look_up(code_of_path(scope["path"]))
+            link = await self._look_up(scope, code_of_path(scope["path"]))
+        except TooManyMissesError as exc:
+            return _refuse(scope, Refusal(Outcome.RATE_LIMITED, Reason.RATE_LIMITED), exc.retry_after_s)
         except ServiceError:  # whatever it is: a visitor can only come again
             return _refuse(scope, Refusal(Outcome.UNAVAILABLE, Reason.UNAVAILABLE))
         verdict = decide(link, self._clock.now())
@@ -73,37 +62,20 @@ class Redirects:
                 _REDIRECTED[Outcome.REDIRECTED].inc()
                 return Answer(status, headers)
 
-    async def _look_up(self, code: str | None) -> Link | None:
+    async def _look_up(self, scope: Scope, code: str | None) -> Link | None:
         if code is None:
             LOOKUPS.labels("shape").inc()
             return None
-        key = link_key(code)
-        try:
-            link = await self._sources.cache.get(key)
-        except Unavailable:
-            link = None
-        if link is not None:
-            LOOKUPS.labels("redis").inc()
-            return link
-        resolved = await self._resolve(key)
-        LOOKUPS.labels("unconfirmed" if resolved.unconfirmed else "link_service").inc()
-        if resolved.unconfirmed and not self._sources.serve_unconfirmed:
-            raise Unavailable("unavailable", "The answer cannot be confirmed now.", retry_after_s=1)
-        return resolved.link
+        return (await self._lookups.look_up(link_key(code), self._address(scope))).link
 
-    async def _resolve(self, key: LinkKey) -> Resolved:
-        """What link_service knows; when it does not say so in time, it is asked to have the answer ready next time."""
-        try:
-            return await self._sources.resolver.resolve(key)
-        except _NOT_IN_TIME:
-            self._sources.read_requests.put(key, _kept_traceparent())
-            raise
+    def _address(self, scope: Scope) -> str:
+        peer = scope["client"][0] if scope["client"] else ""
+        return client_address(peer, header(scope, b"x-forwarded-for"), self._visitors.trusted_proxies)
 
     def _click(self, scope: Scope, link: Link) -> Click:
         now = self._clock.now()
         user_agent = cut(header(scope, b"user-agent"))
-        peer = scope["client"][0] if scope["client"] else ""
-        address = client_address(peer, header(scope, b"x-forwarded-for"), self._visitors.trusted_proxies)
+        address = self._address(scope)
         purpose = header(scope, b"sec-purpose") or header(scope, b"purpose")
         country_header = self._visitors.country_header
         return Click(
@@ -123,10 +95,10 @@ def _kept_traceparent() -> str | None:
     return current_traceparent() if trace.get_current_span().is_recording() else None
 
 
-def _refuse(scope: Scope, refusal: Refusal) -> Answer:
+def _refuse(scope: Scope, refusal: Refusal, retry_after_s: float | None = None) -> Answer:
     _REDIRECTED[refusal.outcome].inc()
     tell: Callable[[Problem, str], Answer] = problem_page if prefers_html(scope) else problem_answer
-    return tell(Problem(refusal.reason), current_trace_id())
+    return tell(Problem(refusal.reason, retry_after_s=retry_after_s), current_trace_id())
 
 
 class _DailyKey:

@@ -10,17 +10,23 @@ from typing import Any, cast
 import httpx
 
 from chassis.errors import Unavailable
+from contracts.cache import encode_entry
 from contracts.link import Link, LinkKey
 from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.resolver_grpc import GrpcResolver
 from gateway.domain.clicks import Click
+from gateway.domain.issued import IssuedCodes
+from gateway.domain.misses import MissBudget
+from gateway.domain.near_cache import Limits
 from gateway.fast_creates import FastCreates
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
+from gateway.handlers.lookups import Lookups, Sources
 from gateway.handlers.pages import make_pages
-from gateway.handlers.redirects import Redirects, Sources, Visitors
+from gateway.handlers.redirects import Redirects, Visitors
+from gateway.ports import TellValue
 from tests.fakes.gateway_peers import AT, KEY, Direct, FakePeers
 
 PUBLIC_URL = "https://lm.example"
@@ -55,12 +61,13 @@ class FakeLinkCache:
         self.away = False
         self.asked: list[LinkKey] = []
 
-    async def get(self, key: LinkKey) -> Link | None:
-        """The link, None: absent."""
+    def begin(self, key: LinkKey, tell: TellValue) -> None:
+        """Tells of the link in the next turn; away: not at all."""
         self.asked.append(key)
         if self.away:
             raise Unavailable("unavailable", "Redis does not answer.")
-        return self.links.get(key)
+        link = self.links.get(key)
+        asyncio.get_running_loop().call_soon(tell, None if link is None else encode_entry(link))
 
     def store(self, link: Link) -> None:
         """As link_service would."""
@@ -113,6 +120,7 @@ class DoorOptions:
     visitors: Visitors = field(default_factory=lambda: Visitors(b"v" * 32))
     keep_ratio: float = 0.0
     serve_unconfirmed: bool = True
+    misses_per_minute: int = 0
     security_contact: str = ""
     client_address: str = "203.0.113.9"
 
@@ -129,12 +137,16 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
             cache=cache,
             resolver=resolver,
             read_requests=read_requests,
+            issued=IssuedCodes(None),
+            budget=MissBudget(wanted.misses_per_minute),
+            limits=Limits(),
             serve_unconfirmed=wanted.serve_unconfirmed,
         )
-        redirects = Redirects(sources, clicks=clicks, visitors=wanted.visitors, clock=clock)
+        lookups = Lookups(sources, tasks=tasks, clock=clock)
+        redirects = Redirects(lookups, clicks=clicks, visitors=wanted.visitors, clock=clock)
         keys = GrpcKeys(cast("Any", Direct(peers.keys)), clock=clock, tasks=tasks)
         creator = GrpcLinkCreator(cast("Any", Direct(peers.links)), clock=clock, tasks=tasks)
-        creates = Creates(keys=keys, creator=creator, resolver=resolver, public_url=PUBLIC_URL, clock=clock)
+        creates = Creates(keys=keys, creator=creator, resolver=lookups, public_url=PUBLIC_URL, clock=clock)
         api = make_api(
             peers=Peers(
                 links=cast("Any", Direct(peers.links)),
@@ -145,7 +157,7 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
             ),
             keys=keys,
             creator=creator,
-            resolver=resolver,
+            resolver=lookups,
             public_url=PUBLIC_URL,
             clock=clock,
         )
