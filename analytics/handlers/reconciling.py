@@ -36,14 +36,15 @@ class Reconciling:
         answer = pb.ReconcileClicksResponse()
         for partition in range(first, await self._owners.partitions()):
             owned, found = await self._read(partition, after, room + 1)  # one more tells whether there are more
+            messages = spool_messages(partition, found.spools)
+            if messages and not room:
+                answer.next_page_token = f"{partition}/"
+                break
             if not after:
                 answer.partitions.append(partition_message(partition, found, owned=owned))
-            messages = spool_messages(partition, found.spools)
             answer.spools.extend(messages[:room])
             if len(messages) > room:
-                answer.next_page_token = (
-                    f"{partition}/{messages[room - 1].spool_id}" if room else f"{partition}/{after}"
-                )
+                answer.next_page_token = f"{partition}/{messages[room - 1].spool_id}"
                 break
             room, after = room - len(messages), ""
         return answer

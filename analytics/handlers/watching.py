@@ -5,7 +5,7 @@ bounded, so that the counting never waits for anybody.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -44,6 +44,11 @@ class OwnedWatches:
         self._book = book
         self._watchers: dict[LinkKey, set[_Watcher]] = {}
         self._seats = Seats(total_max=_OWNED_MAX, account_max=_OWNED_MAX)
+
+    @property
+    def watched(self) -> Collection[LinkKey]:
+        """The links that somebody watches."""
+        return set(self._watchers)
 
     def tell(self, tally: Tally) -> None:
         """These clicks were counted. Without watchers it costs nothing."""
