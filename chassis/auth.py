@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from chassis.errors import PermissionDenied, Unauthenticated
 from shortener.key.v1 import key_service_pb2 as key_pb
@@ -109,5 +110,11 @@ def principal_to_message(principal: Principal) -> key_pb.Principal:
 
 def principal_from_message(message: key_pb.Principal) -> Principal:
     """The principal of a protobuf message."""
+    return _principal_of(message.SerializeToString(deterministic=True))
+
+
+@lru_cache(maxsize=1024)  # a busy client's is in each of its requests
+def _principal_of(encoded: bytes) -> Principal:
+    message = key_pb.Principal.FromString(encoded)
     plan = Plan.PREMIUM if message.plan == key_pb.PLAN_PREMIUM else Plan.FREE
     return Principal(message.user_id, frozenset(message.scopes), plan)

@@ -10,16 +10,21 @@ from redis.exceptions import BusyLoadingError, InvalidResponse, RedisError, Resp
 
 Command = Sequence[bytes | str | int]
 _END = b"\r\n"
+_BULK, _ARRAY = ord("$"), ord("*")  # nearly all there is
+_HEADS = [b"\r\n$%d\r\n" % size for size in range(1024)]  # what stands before a part, with the end of what was before
 
 
 def pack(commands: Iterable[Command]) -> bytes:
     """The bytes of commands, to be sent in one write."""
     parts: list[bytes] = []
     for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
+        parts.append(b"*%d" % len(command))
         for part in command:
             data = part if isinstance(part, bytes) else str(part).encode()
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+            size = len(data)
+            parts.append(_HEADS[size] if size < len(_HEADS) else b"\r\n$%d\r\n" % size)
+            parts.append(data)
+        parts.append(_END)
     return b"".join(parts)
 
 
@@ -59,39 +64,41 @@ class Replies:
         return found
 
     def _value(self) -> object:
-        line = self._line()
-        kind, rest = line[:1], line[1:]
-        match kind:
-            case b"$" | b"=":
-                size = int(rest)
-                return None if size < 0 else self._bytes(size)
-            case b"*" | b"~":
-                size = int(rest)
-                return None if size < 0 else [self._value() for _ in range(size)]
-            case b"%":
-                pairs = [(self._value(), self._value()) for _ in range(int(rest))]
-                return {_hashable(key): value for key, value in pairs}
-            case b":":
-                return int(rest)
-            case b"+":
-                return rest
-            case b"-":
-                return _refusal(rest.decode("utf-8", "replace"))
-            case b"_":
-                return None
-            case b"#":
-                return rest == b"t"
-            case b",":
-                return float(rest)
-        raise InvalidResponse(f"a reply begins with {kind!r}")
-
-    def _line(self) -> bytes:
         end = self._data.find(_END, self._place)
         if end < 0:
             raise IndexError
-        line = self._data[self._place : end]
+        kind, rest = self._data[self._place], self._data[self._place + 1 : end]
         self._place = end + 2
-        return line
+        if kind == _BULK:
+            size = int(rest)
+            return None if size < 0 else self._bytes(size)
+        if kind == _ARRAY:
+            size = int(rest)
+            return None if size < 0 else [self._value() for _ in range(size)]
+        return self._rarer(chr(kind), rest)
+
+    def _rarer(self, kind: str, rest: bytes) -> object:
+        match kind:
+            case "=":
+                return self._bytes(int(rest))
+            case "~":
+                return [self._value() for _ in range(int(rest))]
+            case "%":
+                pairs = [(self._value(), self._value()) for _ in range(int(rest))]
+                return {_hashable(key): value for key, value in pairs}
+            case ":":
+                return int(rest)
+            case "+":
+                return rest
+            case "-":
+                return _refusal(rest.decode("utf-8", "replace"))
+            case "_":
+                return None
+            case "#":
+                return rest == b"t"
+            case ",":
+                return float(rest)
+        raise InvalidResponse(f"a reply begins with {kind!r}")
 
     def _bytes(self, size: int) -> bytes:
         begin, end = self._place, self._place + size

@@ -37,15 +37,16 @@ from google.protobuf.message import DecodeError
 
 from contracts.link import EventId, Link, LinkEvent, LinkKey, UserId, bucket_of
 from contracts.link_codec import (
+    STATES,
     UndecodableError,
     encode_event,
-    event_header,
+    encode_header,
+    encode_link,
     event_type_name,
     link_from_message,
-    link_to_message,
     moment,
 )
-from shortener.link.v1.link_pb2 import Link as LinkMessage
+from contracts.wire import part, tag_of
 from shortener.store.v1.cache_entry_pb2 import CacheEntry
 from shortener.store.v1.cache_entry_pb2 import OutboxEntry as OutboxMessage
 
@@ -120,18 +121,21 @@ def _tag(key: LinkKey) -> str:
 # layout is fixed for ever; the format tells what follows them.
 _HEADER = Struct(">BBQ16s")
 _FORMAT = 1
+_ENTRY_LINK = tag_of(CacheEntry, "link")
+_OUTBOX_TYPE, _OUTBOX_EVENT = tag_of(OutboxMessage, "event_type"), tag_of(OutboxMessage, "event")
+_OUTBOX_KEY, _OUTBOX_TRACEPARENT = tag_of(OutboxMessage, "link_key"), tag_of(OutboxMessage, "traceparent")
+_OUTBOX_HEADER = tag_of(OutboxMessage, "header")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def encode_entry(link: Link, message: LinkMessage | None = None) -> bytes:
-    """The value of url:{bb}:<key>: the fixed header and a CacheEntry. `message`: the link's, if it is there already.
+def encode_entry(link: Link, encoded: bytes | None = None) -> bytes:
+    """The value of url:{bb}:<key>: the fixed header and a CacheEntry. `encoded`: the link's message, if it is already.
 
     Raises:
         ValueError: the event_id is not a UUID in canonical text.
     """
-    message = link_to_message(link) if message is None else message
-    header = _HEADER.pack(_FORMAT, message.state, link.version, event_id_bytes(link.event_id))
-    return header + CacheEntry(link=message).SerializeToString(deterministic=True)
+    header = _HEADER.pack(_FORMAT, STATES[link.state], link.version, event_id_bytes(link.event_id))
+    return header + part(_ENTRY_LINK, encode_link(link) if encoded is None else encoded)
 
 
 def decode_entry(value: bytes) -> Link:
@@ -176,16 +180,15 @@ class OutboxEntry:
     traceparent: str | None
 
 
-def encode_outbox_entry(event: LinkEvent, traceparent: str | None, link: LinkMessage | None = None) -> bytes:
-    """The entry of an event in outbox:{bb}, under the field `e`. `link`: its link's message, if it is there already."""
-    header = event_header(event, link)
-    return OutboxMessage(
-        event_type=event_type_name(event.type),
-        event=encode_event(event, link, header),
-        link_key=event.link.key,
-        traceparent=traceparent or "",
-        header=header,
-    ).SerializeToString(deterministic=True)
+def encode_outbox_entry(event: LinkEvent, traceparent: str | None, encoded: bytes | None = None) -> bytes:
+    """The entry of an event in outbox:{bb}, under the field `e`. `encoded`: its link's message, if it is already."""
+    header = encode_header(event)
+    entry = part(_OUTBOX_TYPE, event_type_name(event.type).encode())
+    entry += part(_OUTBOX_EVENT, encode_event(event, encoded, header))
+    entry += part(_OUTBOX_KEY, event.link.key.encode())
+    if traceparent:
+        entry += part(_OUTBOX_TRACEPARENT, traceparent.encode())
+    return entry + part(_OUTBOX_HEADER, header)
 
 
 def decode_outbox_entry(data: bytes) -> OutboxEntry:
@@ -239,7 +242,7 @@ class Mutation:
     not_after: datetime | None = None  # Redis time after which it must not be applied any more; None: never re-sent
     remember: bool = False  # keep the result for 24 h: only when the client sent an idempotency key
     traceparent: str | None = None
-    message: LinkMessage | None = field(default=None, compare=False)  # of the event's link, if it is there already
+    encoded: bytes | None = field(default=None, compare=False)  # the message of the event's link, if it is already
 
 
 def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None = None) -> FunctionCall:
@@ -247,7 +250,7 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None
     `run_id`: the only run of Redis that may do it [R8]; None: whichever."""
     event = mutation.event
     key = event.link.key
-    message = link_to_message(event.link) if mutation.message is None else mutation.message
+    encoded = encode_link(event.link) if mutation.encoded is None else mutation.encoded
     bucket = bucket_of(key)
     tagged = f"{{{bucket:02d}}}:"  # the names below, with one look at the key
     keys = (
@@ -266,8 +269,8 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None
         not_after_ms,
         int(mutation.remember),
         outbox_bytes_max // BUCKETS,
-        encode_entry(event.link, message),
-        encode_outbox_entry(event, mutation.traceparent, message),
+        encode_entry(event.link, encoded),
+        encode_outbox_entry(event, mutation.traceparent, encoded),
         run_id or "",
     )
     return FunctionCall("linkmesh_v2_mutate", keys, values)

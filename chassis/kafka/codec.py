@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from chassis.kafka.record import Headers
 
 CONTENT_TYPE = b"application/protobuf"
+_SPEC_VERSION, _CONTENT_TYPE = ("ce_specversion", b"1.0"), ("content-type", CONTENT_TYPE)
 TRACEPARENT = "traceparent"
 REPLAY_FOR = "replay_for"  # a replayed dead letter names the one group that failed on it
 REPLAY_OF = "replay_of"  # where its record stood first: partition/offset/broker time in ms [A9]
@@ -24,15 +25,16 @@ def event_headers(
     """
     if time.tzinfo is None:
         raise ValueError("an event's time needs a time zone")
-    at = time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    in_utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    at = in_utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
     headers: Headers = (
-        ("ce_specversion", b"1.0"),
+        _SPEC_VERSION,
         ("ce_id", event_id.encode()),
         ("ce_type", event_type.encode()),
         ("ce_source", source.encode()),
         ("ce_time", at.encode()),
         ("ce_subject", subject.encode()),
-        ("content-type", CONTENT_TYPE),
+        _CONTENT_TYPE,
     )
     return headers if traceparent is None else (*headers, (TRACEPARENT, traceparent.encode()))
 

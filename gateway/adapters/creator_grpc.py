@@ -33,8 +33,9 @@ TIMEOUT_S = 2.0
 _BATCH_MAX = 100
 _BATCH_BYTES_MAX = 512 << 10  # half of what a server takes; one create is at most 64 KiB
 _CALLS_MAX = 2  # under way
-_CROWD = 32  # that does not wait for the call under way: two calls of this size cost little more than one of twice
-_GATHER_S = 0.002  # behind an answer to several: clients that were answered together come again together
+_CROWD = 64  # that does not wait for the call under way: two calls of this size cost little more than one of twice
+_GATHER_S = 0.002  # behind an answer to several: clients that were answered together come again together, and are
+_GATHER_MAX_S = 0.01  # waited for as long as none is 2 ms behind the one before
 _SEVERAL = 4
 _GRAIN_S = 0.0005  # what is not worth a timer
 _PATIENCE_S = 0.02  # with a call under way, several times what one takes; a process that hangs must not hold up others
@@ -77,6 +78,7 @@ class GrpcLinkCreator:
         self._later: asyncio.TimerHandle | None = None
         self._answered = 0  # creates of the last call that was answered
         self._answered_at = -1.0
+        self._came_at = 0.0  # the last create
         self._took_s = 0.0  # the last call that was answered with results
 
     async def create(self, request: pb.CreateLinkRequest) -> link_pb2.Link:
@@ -109,8 +111,8 @@ class GrpcLinkCreator:
         """
         if len(self._waiting) >= self._waiting_max:
             raise Unavailable("unavailable", "Too many links are being made.", retry_after_s=1)
-        deadline = self._clock.monotonic() + TIMEOUT_S
-        create = _Create(request, traceparent, deadline, self._loop.create_future())
+        self._came_at = self._clock.monotonic()
+        create = _Create(request, traceparent, self._came_at + TIMEOUT_S, self._loop.create_future())
         self._waiting.append(create)
         self._unanswered.append(create)
         if self._timer is None:
@@ -133,7 +135,7 @@ class GrpcLinkCreator:
         """How long those who wait have still to wait, for others to come or for a call under way; 0: no longer."""
         waiting = len(self._waiting)
         if self._calls == 0:
-            until = self._answered_at + _GATHER_S if self._answered >= max(_SEVERAL, waiting + 1) else 0.0
+            until = self._gathered_at() if self._answered >= max(_SEVERAL, waiting + 1) else 0.0
         elif self._calls < _CALLS_MAX:
             patience_s = min(max(_PATIENCE_S, _TIMES * self._took_s), _PATIENCE_MAX_S)
             until = self._called_at + patience_s if waiting < _CROWD else 0.0
@@ -141,6 +143,10 @@ class GrpcLinkCreator:
             until = math.inf
         left_s = until - self._clock.monotonic()
         return left_s if left_s > _GRAIN_S else 0.0
+
+    def _gathered_at(self) -> float:
+        """When those who were answered together and come again are together."""
+        return min(max(self._answered_at, self._came_at) + _GATHER_S, self._answered_at + _GATHER_MAX_S)
 
     def _flush_later(self) -> None:
         self._later = None

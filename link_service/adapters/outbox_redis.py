@@ -130,6 +130,8 @@ def _entries(bucket: int, rows: object) -> Iterator[QueuedEntry]:
         raise UndecodableError("a stream's rows are not a list")
     for row in rows:
         match row:
+            case [bytes(position), [field, bytes(data)]] if field == OUTBOX_FIELD:  # as all are that we write
+                yield QueuedEntry(bucket, _position(position), data)
             case [bytes(position), [*fields]]:
                 pairs = dict(zip(fields[::2], fields[1::2], strict=True))
                 data = pairs.get(OUTBOX_FIELD, b"")

@@ -6,9 +6,10 @@ text, since browsers take `http://2130706433/` and `http://①②⑦.⓪.⓪.①
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
-from ada_url import URL
+from ada_url import URL, normalize_url
 
 from contracts.addresses import host_problem, is_address
 
@@ -16,7 +17,7 @@ LongUrl = NewType("LongUrl", str)
 
 LONG_URL_MAX = 2048  # characters of the normal form
 _TYPED_MAX = 8192  # what is parsed at all; the normal form may be shorter than what was typed
-_PORTS = {"http:": "80", "https:": "443"}  # these schemes and no others
+_PORTS = {"http": "80", "https": "443"}  # these schemes and no others
 _HOST_MAX, _LABEL_MAX = 253, 63  # RFC 1035, section 2.3.4
 
 
@@ -43,9 +44,10 @@ def policy_for(public_url: str, *, allow_private: bool) -> DestinationPolicy:
         ValueError: that is no http or https URL.
     """
     url = URL(public_url)
-    if url.protocol not in _PORTS:
+    scheme = url.protocol.removesuffix(":")
+    if scheme not in _PORTS:
         raise ValueError("the public URL needs http:// or https://")
-    return DestinationPolicy(_bare(url.hostname), url.port or _PORTS[url.protocol], allow_private)
+    return DestinationPolicy(_bare(url.hostname), url.port or _PORTS[scheme], allow_private)
 
 
 def normal_form(typed: str, policy: DestinationPolicy) -> LongUrl | Refused:
@@ -53,32 +55,39 @@ def normal_form(typed: str, policy: DestinationPolicy) -> LongUrl | Refused:
     if len(typed) > _TYPED_MAX:
         return Refused(f"The URL is longer than {LONG_URL_MAX} characters.")
     try:
-        url = URL(typed)
+        href = normalize_url(typed)
     except (ValueError, UnicodeEncodeError):
         return Refused("This is not a whole URL; it starts with http:// or https://.")
-    href = url.href
-    problem = _problem(url, href, policy)
+    problem = _problem(href, policy)
     return Refused(problem) if problem else LongUrl(href)
 
 
-def _problem(url: URL, href: str, policy: DestinationPolicy) -> str | None:
-    """What is wrong with a parsed URL; `href` is its own. Each attribute is a call into the parser: few are asked."""
-    protocol = url.protocol
-    if protocol not in _PORTS:
+def _problem(href: str, policy: DestinationPolicy) -> str | None:
+    """What is wrong with a URL in normal form. In that, `http://` or `https://` is followed by who, where and a slash,
+    and in none of these can be a character that would end them: each attribute of the parser costs a call into it."""
+    scheme, _, rest = href.partition("://")
+    if scheme not in _PORTS:
         return "Only http:// and https:// URLs are allowed."
-    if "@" in href and (url.username or url.password):
+    authority = rest.partition("/")[0]
+    if "@" in authority:
         return "A URL with a user name or password is not allowed."
     if len(href) > LONG_URL_MAX:
         return f"The URL is longer than {LONG_URL_MAX} characters."
-    host, bracket, port = url.host.partition(":")
-    if bracket and not port.isdigit():  # an IPv6 address has colons of its own
-        host, port = url.hostname, url.port
+    return _place_problem(authority, _PORTS[scheme], policy)
+
+
+@lru_cache(maxsize=1024)  # of at most 2 KB
+def _place_problem(authority: str, default_port: str, policy: DestinationPolicy) -> str | None:
+    """What is wrong with a host and its port: most links of an hour lead to few places."""
+    host, colon, port = authority.rpartition(":")
+    if not colon or port.endswith("]"):  # an IPv6 address has colons of its own
+        host, port = authority, default_port
     if port == "0":
         return "Port 0 is not allowed."
     host = _bare(host)
     if not is_address(host) and not _is_name(host):
         return "The host is not a name that can exist."
-    if _is_own(host, port or _PORTS[protocol], policy):
+    if _is_own(host, port, policy):
         return "A link must not lead to this service itself."
     return None if policy.allow_private else host_problem(host)
 

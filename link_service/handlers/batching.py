@@ -34,6 +34,7 @@ ITEMS_MAX = 100
 _ALONE_MAX = 16  # items of one batch that go their own way at a time
 _SPAN = "shortener.link.v1.LinkService/CreateLink"  # in a trace a create looks the same, however it travelled
 _ATTRIBUTES = {"rpc.system.name": "grpc", "rpc.method": _SPAN}
+Outcome = link_pb2.Link | ServiceError
 CreateAlone = Callable[[pb.CreateLinkRequest], Awaitable[link_pb2.Link]]
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class BatchCreation:
         items = request.items
         if len(items) > ITEMS_MAX:
             raise invalid_field("items", f"A batch has at most {ITEMS_MAX} links.")
-        results: list[pb.BatchedCreateLinkResult] = [_NOT_BEGUN] * len(items)
+        outcomes: list[Outcome] = [_NOT_BEGUN] * len(items)
         ready: list[_Ready] = []
         alone: list[int] = []
         for place, item in enumerate(items):
@@ -76,16 +77,16 @@ class BatchCreation:
             elif isinstance(decided := self._decide(place, item), _Ready):
                 ready.append(decided)
             else:
-                results[place] = _problem(decided)
+                outcomes[place] = decided
         if alone:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._together(ready, results))
+                tasks.create_task(self._together(ready, outcomes))
                 places = asyncio.Semaphore(_ALONE_MAX)
                 for place in alone:
-                    tasks.create_task(self._one(place, items[place], places, results))
+                    tasks.create_task(self._one(place, items[place], places, outcomes))
         else:
-            await self._together(ready, results)
-        return pb.BatchCreateLinksResponse(results=results)
+            await self._together(ready, outcomes)
+        return _response(outcomes)
 
     def _decide(self, place: int, item: pb.BatchedCreateLink) -> _Ready | ServiceError:
         """Everything before Redis; what is wrong with one item is that item's."""
@@ -107,19 +108,19 @@ class BatchCreation:
         except Exception as exc:  # noqa: BLE001 (the boundary of an item: told to its caller, logged by _unexpected)
             return _unexpected(exc)
 
-    async def _together(self, ready: Sequence[_Ready], results: list[pb.BatchedCreateLinkResult]) -> None:
+    async def _together(self, ready: Sequence[_Ready], outcomes: list[Outcome]) -> None:
         if not ready:
             return
         try:
-            outcomes = await self._generated.create_all([item.wanted for item in ready])
-            for item, outcome in zip(ready, outcomes, strict=True):
-                results[item.place] = _result(outcome)
+            made = await self._generated.create_all([item.wanted for item in ready])
+            for item, outcome in zip(ready, made, strict=True):
+                outcomes[item.place] = outcome
                 if item.span is not None and isinstance(outcome, ServiceError):
                     _describe(item.span, outcome)
         except Exception:
             logger.exception("the creates of a batch failed")  # perhaps behind Redis: nobody knows which are made
             for item in ready:
-                results[item.place] = _problem(_lost())
+                outcomes[item.place] = _lost()
         finally:
             for item in ready:
                 if item.span is not None:
@@ -130,11 +131,11 @@ class BatchCreation:
         place: int,
         item: pb.BatchedCreateLink,
         places: asyncio.Semaphore,
-        results: list[pb.BatchedCreateLinkResult],
+        outcomes: list[Outcome],
     ) -> None:
         """An item that goes its own way, within its own time."""
         begun = False
-        outcome: link_pb2.Link | ServiceError
+        outcome: Outcome
         with span(_SPAN, SpanKind.SERVER, parent=item.traceparent, attributes=_ATTRIBUTES) as current:
             try:
                 async with asyncio.timeout(_left_s(item)), places:
@@ -148,7 +149,7 @@ class BatchCreation:
                 outcome = _unexpected(exc)
             if isinstance(outcome, ServiceError):
                 _describe(current, outcome)
-        results[place] = _result(outcome)
+        outcomes[place] = outcome
 
 
 def _is_over(item: pb.BatchedCreateLink) -> bool:
@@ -182,12 +183,14 @@ def _unexpected(failure: Exception) -> Internal:
     return Internal("internal", "Something went wrong on our side.")
 
 
-def _result(outcome: link_pb2.Link | ServiceError) -> pb.BatchedCreateLinkResult:
-    return _problem(outcome) if isinstance(outcome, ServiceError) else pb.BatchedCreateLinkResult(link=outcome)
+def _response(outcomes: Sequence[Outcome]) -> pb.BatchCreateLinksResponse:
+    response = pb.BatchCreateLinksResponse()
+    for outcome in outcomes:
+        if isinstance(outcome, ServiceError):
+            response.results.add(problem=problem_of(outcome))
+        else:
+            response.results.add(link=outcome)  # one copy; a list of results is two
+    return response
 
 
-def _problem(error: ServiceError) -> pb.BatchedCreateLinkResult:
-    return pb.BatchedCreateLinkResult(problem=problem_of(error))
-
-
-_NOT_BEGUN = _problem(Internal("internal", "Something went wrong on our side."))
+_NOT_BEGUN = Internal("internal", "Something went wrong on our side.")

@@ -64,6 +64,7 @@ class GeneratedCreation:
         has an idempotency key."""
         found: list[link_pb2.Link | ServiceError] = [_no_codes()] * len(wanted)
         mutations: list[Mutation] = []
+        messages: list[link_pb2.Link] = []
         now = self._clock.now()
         for item in wanted:  # who comes when the ids are used up leaves those before alone
             number = self._stock.take()
@@ -72,12 +73,14 @@ class GeneratedCreation:
             actor = Who(item.user_id, EventId(uuid7(now)), trace_id_of(item.traceparent))
             event = links.create(item.terms, self._codes.code_of(number), who=actor, now=now)
             message = link_to_message(event.link)  # for Redis, and for the answer
+            encoded = message.SerializeToString(deterministic=True)
+            messages.append(message)
             mutations.append(
-                Mutation(event=event, base_version=0, generated=True, traceparent=item.traceparent, message=message)
+                Mutation(event=event, base_version=0, generated=True, traceparent=item.traceparent, encoded=encoded)
             )
         if mutations:
             verdicts = await self._cache.mutate_all(mutations)
-            found[: len(mutations)] = map(_made, mutations, verdicts)
+            found[: len(mutations)] = map(_made, mutations, messages, verdicts)
         LINKS_CREATED.labels("generated").inc(sum(isinstance(item, link_pb2.Link) for item in found))
         return found
 
@@ -105,13 +108,11 @@ class GeneratedCreation:
         return link_key(self._codes.code_of(number))
 
 
-def _made(mutation: Mutation, verdict: Verdict | Unavailable) -> link_pb2.Link | ServiceError:
-    """What a verdict on the creation of one of many links means."""
+def _made(mutation: Mutation, message: link_pb2.Link, verdict: Verdict | Unavailable) -> link_pb2.Link | ServiceError:
+    """What a verdict on the creation of one of many links means. `message`: the link's."""
     match verdict:
         case Done(link):
-            if mutation.message is not None and link is mutation.event.link:
-                return mutation.message
-            return link_to_message(link)
+            return message if link is mutation.event.link else link_to_message(link)
         case Full():
             return full()
         case Conflict() | LeaseNeeded() | Late():

@@ -30,6 +30,8 @@ from contracts.link import REDIRECT_STATUSES, EventId, EventType, Link, LinkEven
 from contracts.link_codec import UndecodableError, encode_event, event_type_name
 from contracts.restoring import decode_offsets, encode_offsets
 from link_service.domain.memory import MemoryLevel
+from shortener.store.v1.cache_entry_pb2 import CacheEntry
+from shortener.store.v1.cache_entry_pb2 import OutboxEntry as OutboxMessage
 
 MOMENTS = st.integers(0, 10**16).map(lambda micros: datetime(2020, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros))
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50)
@@ -72,6 +74,7 @@ def test_an_entry_is_read_as_it_was_written(link: Link) -> None:
     value = encode_entry(link)
 
     assert decode_entry(value) == link
+    assert CacheEntry.FromString(value[26:]).SerializeToString(deterministic=True) == value[26:]
     assert value[0] == 1
     assert int.from_bytes(value[2:10], "big") == link.version
     assert value[10:26] == event_id_bytes(link.event_id)
@@ -127,8 +130,10 @@ def test_an_outbox_entry_holds_all_that_the_relay_needs(link: Link, traceparent:
     """Type, bytes, key, id, time and trace of an event come back from its entry; the bytes are those that travel."""
     event = event_of(link)
 
-    entry = decode_outbox_entry(encode_outbox_entry(event, traceparent))
+    data = encode_outbox_entry(event, traceparent)
+    entry = decode_outbox_entry(data)
 
+    assert OutboxMessage.FromString(data).SerializeToString(deterministic=True) == data  # as the library writes it
     assert entry.event_type == event_type_name(event.type)
     assert entry.value == encode_event(event)
     assert (entry.key, entry.event_id, entry.at) == (link.key, event.event_id, event.at)

@@ -4,6 +4,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from contracts.link_rows import (
     reservation_to_row,
 )
 from contracts.topics import TOPICS, partitions_needed
+from shortener.events.v1 import link_events_pb2 as events_pb
 from shortener.link.v1 import link_pb2
 from tests.fakes.link_events import event_of, make_link
 
@@ -52,6 +54,12 @@ links = st.builds(
     tags=st.lists(texts, max_size=16).map(tuple),
     restores_to=st.sampled_from(LinkState),
 )
+MESSAGES: dict[EventType, type[Message]] = {
+    EventType.CREATED: events_pb.LinkCreated,
+    EventType.UPDATED: events_pb.LinkUpdated,
+    EventType.DELETED: events_pb.LinkDeleted,
+    EventType.RESTORED: events_pb.LinkRestored,
+}
 changes = st.lists(st.builds(FieldChange, texts, texts, texts), max_size=3).map(tuple)
 
 
@@ -81,6 +89,7 @@ def test_an_event_survives_the_topic_and_the_table(
     data = encode_event(event)
 
     assert decode_event(event_type_name(kind), data) == event
+    assert MESSAGES[kind].FromString(data).SerializeToString(deterministic=True) == data  # as the library writes it
     assert event_from_row(event_to_row(event, data)) == event
 
 

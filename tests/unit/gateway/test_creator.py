@@ -152,26 +152,45 @@ def test_while_a_call_is_under_way_the_next_collect() -> None:
 
 
 def test_clients_that_were_answered_together_are_waited_for_together() -> None:
-    """Behind an answer to several the first to come again waits for the others, at most 2 ms; behind an answer to one,
-    or later, nobody waits."""
+    """Behind an answer to several the first to come again waits for the others, as long as each is at most 2 ms behind
+    the one before; behind an answer to one, or later, nobody waits."""
 
     async def scenario(it: Creating) -> None:
         loop = asyncio.get_running_loop()
         for task in it.ask(*"abcde"):
             await task
         asked = it.ask("f")
-        await asyncio.sleep(0.0005)
-        asked += it.ask(*"ghij")
+        await asyncio.sleep(0.0015)
+        asked += it.ask(*"gh")
+        await asyncio.sleep(0.0015)
+        asked += it.ask(*"ij")
         assert [code_of(await task) for task in asked] == list("fghij")
-        assert loop.time() == pytest.approx(0.0005)
+        assert loop.time() == pytest.approx(0.003)
 
         asked = it.ask("k")
         assert code_of(await asked[0]) == "k"
-        assert loop.time() == pytest.approx(0.0025, abs=0.0006)
+        assert loop.time() == pytest.approx(0.005, abs=0.0006)
         (alone,) = it.ask("l")
         assert code_of(await alone) == "l"
-        assert loop.time() == pytest.approx(0.0025, abs=0.0006)
+        assert loop.time() == pytest.approx(0.005, abs=0.0006)
         assert it.peer.calls == [list("abcde"), list("fghij"), ["k"], ["l"]]
+
+    play(scenario)
+
+
+def test_nobody_waits_long_for_those_who_dribble_in() -> None:
+    """10 ms behind the answer those who are there go."""
+
+    async def scenario(it: Creating) -> None:
+        for task in it.ask(*map(str, range(20))):
+            await task
+        asked = []
+        for number in range(12):
+            asked += it.ask(f"n{number}")
+            await asyncio.sleep(0.001)
+        for task in asked:
+            await task
+        assert [len(call) for call in it.peer.calls[:2]] == [20, 10]
 
     play(scenario)
 
@@ -231,7 +250,7 @@ def test_while_two_calls_are_under_way_a_crowd_collects() -> None:
         it.peer.gate = asyncio.Event()
         asked = it.ask("a")
         await called(it, 1)
-        asked += it.ask(*(f"m{number}" for number in range(32)))
+        asked += it.ask(*(f"m{number}" for number in range(64)))
         await called(it, 2)
         assert asyncio.get_running_loop().time() == 0
         asked += it.ask(*(f"n{number}" for number in range(150)))
@@ -241,8 +260,8 @@ def test_while_two_calls_are_under_way_a_crowd_collects() -> None:
         it.peer.gate.set()
         codes = [code_of(await task) for task in asked]
 
-        assert codes == ["a", *(f"m{number}" for number in range(32)), *(f"n{number}" for number in range(150))]
-        assert [len(call) for call in it.peer.calls] == [1, 32, 100, 50]
+        assert codes == ["a", *(f"m{number}" for number in range(64)), *(f"n{number}" for number in range(150))]
+        assert [len(call) for call in it.peer.calls] == [1, 64, 100, 50]
         assert it.peer.most_under_way == 2
 
     play(scenario)

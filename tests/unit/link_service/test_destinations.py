@@ -1,6 +1,7 @@
 """Which destinations are allowed: a corpus of evil URLs, and the normal form."""
 
 import pytest
+from ada_url import URL
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,3 +112,24 @@ def test_a_public_url_must_be_one() -> None:
     """A configuration with another scheme is refused at start."""
     with pytest.raises(ValueError, match="http"):
         policy_for("redis://go.example.com", allow_private=False)
+
+
+@given(
+    st.one_of(st.text(), st.from_regex(r"(?i)https?:[/\\]{0,3}[^\s]{0,30}([/?#@:\[\]\\].{0,20}){0,3}", fullmatch=True))
+)
+def test_who_and_where_stand_in_the_normal_form_as_the_parser_has_them(typed: str) -> None:
+    """Between the scheme and the next slash are user, host and port and nothing else, whatever was typed: a check of
+    that text is a check of what a browser would read."""
+    try:
+        url = URL(typed)
+    except (ValueError, UnicodeEncodeError):
+        return
+    scheme, _, rest = url.href.partition("://")
+    if f"{scheme}:" not in ("http:", "https:"):
+        assert url.protocol not in ("http:", "https:")
+        return
+    authority = rest.partition("/")[0]
+
+    assert url.protocol == f"{scheme}:"
+    assert authority.rpartition("@")[2] == url.host
+    assert ("@" in authority) == bool(url.username or url.password)
