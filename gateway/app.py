@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 
 from chassis.breaker import Breaker
-from chassis.clock import Clock, SystemClock, uuid7
+from chassis.clock import Clock, SystemClock, epoch_ms, uuid7
 from chassis.config import ConfigError, read_key, read_secret
 from chassis.grpc_client import open_channel
 from chassis.grpc_server import GrpcServer
@@ -20,6 +20,8 @@ from chassis.redis import open_redis
 from chassis.telemetry import keep_ratio
 from contracts.codes import CodePermutation
 from contracts.topics import ANALYTICS_EVENTS
+from gateway.adapters.click_recorder import SpoolClickRecorder
+from gateway.adapters.click_spools import ClickSpools, SpoolOptions
 from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.link_cache_redis import TIMEOUT_S as REDIS_TIMEOUT_S
@@ -27,21 +29,23 @@ from gateway.adapters.link_cache_redis import RedisLinkCache
 from gateway.adapters.read_requests_kafka import KafkaReadRequests
 from gateway.adapters.redis_pipe import RedisPipe
 from gateway.adapters.resolver_grpc import GrpcResolver
+from gateway.adapters.spool_stock import SMALL_BYTES
 from gateway.adapters.tracking_redis import TIMEOUT_S as BEAT_TIMEOUT_S
 from gateway.adapters.tracking_redis import RedisTracking
 from gateway.config import Config
 from gateway.domain.issued import IssuedCodes
 from gateway.domain.misses import MissBudget
 from gateway.domain.near_cache import TURN_S, Limits
+from gateway.domain.visitors import Visitors
 from gateway.fast_creates import FastCreates
-from gateway.fastpath import fast_protocol
+from gateway.fastpath import FastHttpProtocol, fast_protocol
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
 from gateway.handlers.lookups import Lookups, Sources
 from gateway.handlers.pages import make_pages
-from gateway.handlers.redirects import Redirects, Visitors
-from gateway.loops import ClickQueue, ClickShipper
+from gateway.handlers.redirects import Redirects
+from gateway.loops import ClickShipper
 from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from shortener.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from shortener.key.v1.key_service_pb2_grpc import KeyServiceStub
@@ -60,7 +64,7 @@ class _Secrets:
 
 @dataclass(frozen=True, slots=True)
 class _Sinks:
-    clicks: ClickQueue
+    clicks: SpoolClickRecorder
     read_requests: KafkaReadRequests
 
 
@@ -70,7 +74,6 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
     secrets = _read_secrets(config)
     clock = SystemClock()
     readiness = Readiness()
-    clicks = ClickQueue(config.click_queue_max)
     async with contextlib.AsyncExitStack() as stack:
         producer = await stack.enter_async_context(
             Producer(config.kafka, client_id=f"{_NAME}-{config.instance}", clock=clock, compression="lz4")
@@ -79,14 +82,19 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
             Producer(config.kafka, client_id=f"{_NAME}-{config.instance}-hints", clock=clock)
         )
         read_requests = KafkaReadRequests(hints, clock=clock)
-        front, fast, tracking = await _open_front(config, secrets, stack, _Sinks(clicks, read_requests), clock=clock)
+        spools = await _open_spools(config, stack, clock)
+        clicks = SpoolClickRecorder(
+            spools.append, partitions=ANALYTICS_EVENTS.partitions, visitors=_visitors(config, secrets), now_ms=epoch_ms
+        )
+        front, protocol, tracking = await _open_front(
+            config, secrets, stack, _Sinks(clicks, read_requests), clock=clock
+        )
         yield [
             tracking,
-            ClickShipper(
-                clicks, producer, topic=ANALYTICS_EVENTS.name, partitions=ANALYTICS_EVENTS.partitions, clock=clock
-            ),
+            spools,
+            ClickShipper(spools, producer, topic=ANALYTICS_EVENTS.name, clock=clock, paused=not config.ship_clicks),
             read_requests,
-            PublicServer(front, fast, clicks, config, readiness),
+            PublicServer(front, protocol, spools, config, readiness),
             GrpcServer(
                 host=config.host,
                 port=config.grpc_port,
@@ -101,7 +109,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
 
 async def _open_front(
     config: Config, secrets: _Secrets, stack: contextlib.AsyncExitStack, sinks: _Sinks, *, clock: Clock
-) -> tuple[Front, FastCreates, RedisTracking]:
+) -> tuple[Front, type[FastHttpProtocol], RedisTracking]:
     """The app of the public port, what goes past it, and what keeps its links true; what they need is opened on the
     stack."""
 
@@ -124,7 +132,7 @@ async def _open_front(
     redirects = Redirects(
         lookups,
         clicks=sinks.clicks,
-        visitors=Visitors(secrets.visitors, config.trusted_proxies, config.country_header.lower().encode()),
+        visitors=_visitors(config, secrets),
         clock=clock,
     )
     public_url = config.public_url.rstrip("/")
@@ -135,7 +143,8 @@ async def _open_front(
     pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
     ratio = keep_ratio(config)
     front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
-    return front, FastCreates(creates, front, keep_ratio=ratio, clock=clock), tracking
+    fast = FastCreates(creates, front, keep_ratio=ratio, clock=clock)
+    return front, fast_protocol(fast), tracking
 
 
 async def _open_lookups(
@@ -179,17 +188,46 @@ async def _open_lookups(
     return lookups, trackings[0]
 
 
-class PublicServer:
-    """A component: the public port, and behind its last request the end of clicks."""
+async def _open_spools(config: Config, stack: contextlib.AsyncExitStack, clock: Clock) -> ClickSpools:
+    """The spools that clicks are recorded in.
 
-    def __init__(self, front: App, fast: FastCreates, clicks: ClickQueue, config: Config, readiness: Readiness) -> None:
-        self._clicks = clicks
+    Raises:
+        ConfigError: there is no room for them where they are to be.
+    """
+    options = SpoolOptions(
+        root=config.spool_dir,
+        partitions=ANALYTICS_EVENTS.partitions,
+        bytes_max=config.spool_bytes_max,
+        segment_bytes=config.spool_segment_bytes,
+    )
+    try:
+        return await stack.enter_async_context(ClickSpools(options, clock=clock))
+    except OSError as exc:
+        raise ConfigError([f"LINKMESH_SPOOL_DIR: {exc}"]) from exc
+
+
+def _visitors(config: Config, secrets: _Secrets) -> Visitors:
+    return Visitors(secrets.visitors, config.trusted_proxies, config.country_header.lower().encode())
+
+
+class PublicServer:
+    """A component: the public port, and behind its last request the end of recording."""
+
+    def __init__(
+        self,
+        front: App,
+        protocol: type[FastHttpProtocol],
+        spools: ClickSpools,
+        config: Config,
+        readiness: Readiness,
+    ) -> None:
+        self._spools = spools
         self._server = HttpServer(
             front,
             host=config.host,
             port=config.http_port,
             notice_s=_NOTICE_S,
-            protocol=fast_protocol(fast),
+            protocol=protocol,
             readiness=readiness,
         )
 
@@ -203,7 +241,7 @@ class PublicServer:
         try:
             await self._server.run(stop)
         finally:
-            self._clicks.close()
+            self._spools.close()
 
 
 def _read_secrets(config: Config) -> _Secrets:
@@ -220,6 +258,8 @@ def _read_secrets(config: Config) -> _Secrets:
     ]
     if config.country_header and not config.trusted_proxies:
         problems.append("LINKMESH_COUNTRY_HEADER needs LINKMESH_TRUSTED_PROXIES: anybody could state a country")
+    if config.spool_segment_bytes < SMALL_BYTES:
+        problems.append(f"LINKMESH_SPOOL_SEGMENT_BYTES is less than {SMALL_BYTES}")
     if problems:
         raise ConfigError(problems)
     return _Secrets(read_secret(config.mesh_secret_file), read_key(config.visitor_key_file, length=32))

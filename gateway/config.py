@@ -27,4 +27,7 @@ class Config(ProcessConfig):
     stale_if_error_s: float = 60.0  # how old they may be while neither Redis nor link_service answers [L4]
     misses_per_minute: int = 300  # codes that nobody has, for a network (/24, /48); more are 429; 0: no bound
     serve_unconfirmed: bool = True  # while Redis is away the table answers, and may miss a delete; false: 503 [L4]
-    click_queue_max: int = 65_536  # clicks held while Kafka is away, about 30 MB; more are dropped and counted
+    spool_dir: Path  # clicks on their way to Kafka; survives the process, and several gateways may share it
+    spool_bytes_max: int = 268_435_456  # disk for them: a million clicks or so; more are dropped and counted [S6]
+    spool_segment_bytes: int = 1_048_576  # of a file there
+    ship_clicks: bool = True  # false: they stay in the spool until the next start, such as while Kafka is moved

@@ -1,155 +1,121 @@
-"""Clicks on their way to Kafka: a bounded queue in memory and the loop that empties it, in order for each link.
+"""Clicks from the spools to Kafka, at least once and in order within each spool.
 
-Until there is a spool on disk, what is in the queue dies with the process, and a click may arrive twice when the
-broker went away with its answer; both are what the spool [S1 to S4] is for.
+At most one batch of each partition is without an answer; what the broker did not acknowledge is sent again, from the
+mark on, by a producer made anew [S3]. The counter knows by the sequences what it has already [S4].
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
-from zlib import crc32
-
-from prometheus_client import Counter, Gauge
+from collections.abc import Sequence
+from datetime import datetime
 
 from chassis.backoff import Backoff
 from chassis.clock import Clock, uuid7
 from chassis.kafka.codec import event_headers
 from chassis.kafka.producer import Sender
 from chassis.kafka.record import Message
-from contracts.link_codec import timestamp
-from gateway.domain.clicks import Click
-from gateway.domain.visitors import VisitorClass
+from gateway.domain.spool_format import Run
+from gateway.domain.spools import Shipment, SpoolTotals
+from gateway.ports import ClickSpool
 from shortener.events.v1 import click_events_pb2 as pb
 
-RECORDED = Counter("clicks_recorded", "Clicks that were taken to be sent")
-DROPPED = Counter("clicks_dropped", "Clicks that were lost: no room, or the process had to end [S6]")
-QUEUED = Gauge("clicks_queued", "Clicks that the broker has not acknowledged yet")
-
-_BATCH_MAX = 1000  # clicks of one send; about 300 kB
 _SEND_TIMEOUT_S = 5.0
 _DRAIN_S = 5.0  # after the last request; part of the process's grace
 _RETRY = Backoff(first_s=0.1, cap_s=2.0)
-_EVENT_TYPE = pb.LinkAccessed.DESCRIPTOR.full_name
+# Sending costs by the record more than by the click, so the more clicks there are, the longer they wait for company: a
+# lone one is sent at once, and from a few thousand a second on all wait this long.
+_WAIT_PER_CLICK_S = 100e-6
+_WAIT_MAX_S = 0.05
+_CLICKS_TYPE = pb.LinksAccessed.DESCRIPTOR.full_name
+_TOTALS_TYPE = pb.SpoolTotals.DESCRIPTOR.full_name
 _SOURCE = "linkmesh/gateway"
-_CLASSES = {
-    VisitorClass.HUMAN: pb.VISITOR_CLASS_HUMAN,
-    VisitorClass.BOT: pb.VISITOR_CLASS_BOT,
-    VisitorClass.PREFETCH: pb.VISITOR_CLASS_PREFETCH,
-}
 logger = logging.getLogger(__name__)
 
 
-class ClickQueue:
-    """A ClickSink: clicks between requests and shipper, oldest first, at most `size_max`."""
-
-    def __init__(self, size_max: int) -> None:
-        self._clicks: deque[Click] = deque()
-        self._size_max = size_max
-        self._changed = asyncio.Event()
-        self._closed = asyncio.Event()
-
-    def put(self, click: Click) -> bool:
-        """Takes a click; False: no room, it was dropped and counted."""
-        if len(self._clicks) >= self._size_max or self._closed.is_set():
-            DROPPED.inc()
-            return False
-        self._clicks.append(click)
-        RECORDED.inc()
-        self._changed.set()
-        return True
-
-    def close(self) -> None:
-        """Nothing comes any more: the last request has been answered."""
-        self._closed.set()
-        self._changed.set()
-
-    async def closed(self) -> None:
-        """Returns when nothing comes any more."""
-        await self._closed.wait()
-
-    def head(self, count: int) -> Sequence[Click]:
-        """The oldest clicks, at most `count`; they stay until `forget`."""
-        return [self._clicks[place] for place in range(min(count, len(self._clicks)))]
-
-    def forget(self, count: int) -> None:
-        """The oldest `count` clicks are done with."""
-        for _ in range(count):
-            self._clicks.popleft()
-
-    async def wait(self) -> None:
-        """Returns when there is a click, or none will come."""
-        while not self._clicks and not self._closed.is_set():
-            self._changed.clear()
-            await self._changed.wait()
-
-    def __len__(self) -> int:
-        return len(self._clicks)
-
-
 class ClickShipper:
-    """A component: sends clicks until the queue is closed and empty, or a few seconds after it was closed."""
+    """A component: sends what is in the spools until they are closed and empty, or a few seconds after they were
+    closed; the rest is sent at the next start. `paused`: sends nothing."""
 
     def __init__(
-        self, queue: ClickQueue, producer: Sender, *, topic: str, partitions: int, clock: Clock, source: str = _SOURCE
+        self,
+        spool: ClickSpool,
+        producer: Sender,
+        *,
+        topic: str,
+        clock: Clock,
+        source: str = _SOURCE,
+        paused: bool = False,
     ) -> None:
-        self._queue = queue
+        self._spool = spool
         self._producer = producer
-        self._encode: Callable[[Click], Message] = lambda click: encode(
-            click, topic=topic, partitions=partitions, source=source
-        )
+        self._topic = topic
         self._clock = clock
-        QUEUED.set_function(lambda: len(queue))
+        self._source = source
+        self._paused = paused
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until stop, then as long as requests in flight may still put clicks, then drains."""
-        async with asyncio.TaskGroup() as tasks:
-            shipping = tasks.create_task(self._ship())
-            await stop.wait()
-            await self._queue.closed()
-            try:
-                async with asyncio.timeout(_DRAIN_S):
-                    await asyncio.wait([shipping])
-            except TimeoutError:
+        """Works until stop, then as long as requests in flight may still be recorded, then drains."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                shipping = tasks.create_task(self._wait() if self._paused else self._ship())
+                await stop.wait()
+                await self._spool.closed()
+                await asyncio.wait([shipping], timeout=_DRAIN_S)
                 shipping.cancel()
-        if lost := len(self._queue):
-            DROPPED.inc(lost)
-            logger.error("%d clicks were not sent before the end", lost)
+        finally:
+            self._spool.finish()
+        if left := self._spool.clicks():
+            logger.warning("%d clicks stay in the spool, and are sent at the next start", left)
+
+    async def _wait(self) -> None:
+        logger.warning("clicks are not sent, they stay in the spool: LINKMESH_SHIP_CLICKS is false")
+        await self._spool.closed()
 
     async def _ship(self) -> None:
         failures = 0
-        while True:
-            await self._queue.wait()
-            batch = self._queue.head(_BATCH_MAX)
-            if not batch:
-                return
-            messages = [self._encode(click) for click in batch]
+        while not self._spool.empty:
+            shipments = self._spool.shipments()
+            if not shipments:
+                if not self._spool.empty:
+                    await self._spool.wait()
+                continue
+            now = self._clock.now()
+            messages = [encode(each, topic=self._topic, source=self._source, now=now) for each in shipments]
             sent = await self._producer.send_in_order(messages, timeout_s=_SEND_TIMEOUT_S)
-            self._queue.forget(sent)
-            failures = 0 if sent == len(batch) else failures + 1
-            if failures:
-                await self._clock.sleep(_RETRY.delay_s(failures - 1))
+            for shipment in shipments[:sent]:
+                self._spool.acknowledge(shipment)
+            failures = 0 if sent == len(shipments) else failures + 1
+            await self._clock.sleep(_RETRY.delay_s(failures - 1) if failures else _pause_s(shipments))
 
 
-def encode(click: Click, *, topic: str, partitions: int, source: str) -> Message:
-    """The record of a click. Its partition is fixed by the key, the same in every gateway."""
-    value = pb.LinkAccessed(
-        link_key=click.link_key,
-        user_id=click.user_id,
-        at=timestamp(click.at),
-        visitor=click.visitor,
-        user_agent=click.user_agent,
-        referrer=click.referrer,
-        country=click.country,
-        visitor_class=_CLASSES[click.visitor_class],
-    ).SerializeToString()
-    key = click.link_key.encode()
+def encode(shipment: Shipment, *, topic: str, source: str, now: datetime) -> Message:
+    """The record of a shipment: clicks, or totals."""
+    content, traceparent = shipment.content, None
+    match content:
+        case Run():
+            event_type, traceparent = _CLICKS_TYPE, content.traceparent
+            head = pb.LinksAccessed(spool_id=shipment.spool_id, first_sequence=content.first_sequence)
+            value = head.SerializeToString() + content.clicks  # fields of one message may stand one behind the other
+        case SpoolTotals():
+            event_type = _TOTALS_TYPE
+            value = pb.SpoolTotals(
+                spool_id=shipment.spool_id,
+                partition=shipment.partition,
+                recorded=content.recorded,
+                dropped=content.dropped,
+                closed=content.closed,
+            ).SerializeToString()
     headers = event_headers(
-        event_id=uuid7(click.at),
-        event_type=_EVENT_TYPE,
+        event_id=uuid7(now),
+        event_type=event_type,
         source=source,
-        time=click.at,
-        subject=click.link_key,
-        traceparent=click.traceparent,
+        time=now,
+        subject=shipment.spool_id,
+        traceparent=traceparent,
     )
-    return Message(topic, key, value, headers, partition=crc32(key) % partitions)
+    return Message(topic, shipment.spool_id.encode(), value, headers, partition=shipment.partition)
+
+
+def _pause_s(shipments: Sequence[Shipment]) -> float:
+    clicks = sum(shipment.content.count for shipment in shipments if isinstance(shipment.content, Run))
+    return min(_WAIT_MAX_S, clicks * _WAIT_PER_CLICK_S)

@@ -8,7 +8,7 @@ from typing import Protocol
 from chassis.auth import Principal
 from chassis.errors import ResourceExhausted, Unavailable
 from contracts.link import Link, LinkKey, UserId
-from gateway.domain.clicks import Click
+from gateway.domain.spools import Shipment
 from shortener.link.v1 import link_pb2
 from shortener.link.v1.link_service_pb2 import CreateLinkRequest
 
@@ -162,11 +162,31 @@ class ClickRecorder(Protocol):
         False: no room, it was dropped and counted [S6]."""
 
 
-class ClickSink(Protocol):
-    """Takes clicks; sends them at least once, in order for each link, as long as the process lives."""
+class ClickSpool(Protocol):
+    """Recorded clicks, as who sends them sees it. They outlive the process [S1]."""
 
-    def put(self, click: Click) -> bool:
-        """Takes a click, without waiting. False: no room, it was dropped and counted."""
+    @property
+    def empty(self) -> bool:
+        """Whether everything was acknowledged, and nothing more comes."""
+
+    def shipments(self) -> Sequence[Shipment]:
+        """What is to be sent now; of each partition one batch, in order [S3]. It comes again until it is
+        acknowledged, perhaps in other pieces."""
+
+    def acknowledge(self, shipment: Shipment) -> None:
+        """The broker has this one of the last `shipments`, and those of its partition before it."""
+
+    async def wait(self) -> None:
+        """Returns when there may be something to be sent, or nothing more comes; at the latest after some seconds."""
+
+    async def closed(self) -> None:
+        """Returns when nothing is recorded any more."""
+
+    def clicks(self) -> int:
+        """How many clicks are recorded and not acknowledged."""
+
+    def finish(self) -> None:
+        """Nothing will be sent any more."""
 
 
 class Keys(Protocol):

@@ -150,6 +150,7 @@ def _addresses(options: Options) -> dict[str, str]:
         "LINKMESH_PUBLIC_URL": f"http://127.0.0.1:{ports['gateway']}",
         "LINKMESH_OTLP_ENDPOINT": f"http://127.0.0.1:{ports['otlp']}" if options.traces else "",
         "LINKMESH_AUDIT_DIR": str(options.state / "data" / "audit"),
+        "LINKMESH_SPOOL_DIR": str(options.state / "data" / "spool"),
     }
     if options.engines == "own":
         found |= {

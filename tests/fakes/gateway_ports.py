@@ -12,21 +12,23 @@ import httpx
 from chassis.errors import Unavailable
 from contracts.cache import encode_entry
 from contracts.link import Link, LinkKey
+from gateway.adapters.click_recorder import SpoolClickRecorder
 from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.resolver_grpc import GrpcResolver
-from gateway.domain.clicks import Click
 from gateway.domain.issued import IssuedCodes
 from gateway.domain.misses import MissBudget
 from gateway.domain.near_cache import Limits
+from gateway.domain.visitors import Visitors
 from gateway.fast_creates import FastCreates
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
 from gateway.handlers.lookups import Lookups, Sources
 from gateway.handlers.pages import make_pages
-from gateway.handlers.redirects import Redirects, Visitors
+from gateway.handlers.redirects import Redirects
 from gateway.ports import TellValue
+from shortener.events.v1.click_events_pb2 import LinkAccessed, LinksAccessed
 from tests.fakes.gateway_peers import AT, KEY, Direct, FakePeers
 
 PUBLIC_URL = "https://lm.example"
@@ -74,15 +76,22 @@ class FakeLinkCache:
         self.links[link.key] = link
 
 
-class FakeClicks:
-    """A ClickSink that keeps everything."""
+class FakeClicks(SpoolClickRecorder):
+    """The recorder, on a spool in memory. `recorded`: each click, and its traceparent if its trace is kept."""
 
-    def __init__(self) -> None:
-        self.clicks: list[Click] = []
+    def __init__(self, visitors: Visitors, clock: FakeClock) -> None:
+        super().__init__(
+            self._keep, partitions=20, visitors=visitors, now_ms=lambda: int(clock.now().timestamp() * 1000)
+        )
+        self.recorded: list[tuple[LinkAccessed, str | None]] = []
 
-    def put(self, click: Click) -> bool:
-        """Keeps a click."""
-        self.clicks.append(click)
+    @property
+    def clicks(self) -> list[LinkAccessed]:
+        """The clicks."""
+        return [click for click, _ in self.recorded]
+
+    def _keep(self, _partition: int, kept: bytes, traceparent: str | None) -> bool:
+        self.recorded += [(click, traceparent) for click in LinksAccessed.FromString(kept).clicks]
         return True
 
 
@@ -110,6 +119,7 @@ class Door:
     clock: FakeClock
     front: Front
     fast: FastCreates
+    lookups: Lookups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +139,8 @@ class DoorOptions:
 async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
     """The front door on fakes."""
     wanted = options or DoorOptions()
-    peers, cache, clicks, clock = FakePeers(), FakeLinkCache(), FakeClicks(), FakeClock()
+    peers, cache, clock = FakePeers(), FakeLinkCache(), FakeClock()
+    clicks = FakeClicks(wanted.visitors, clock)
     async with asyncio.TaskGroup() as tasks:
         resolver = GrpcResolver(cast("Any", Direct(peers.links)), clock=clock, tasks=tasks)
         read_requests = FakeReadRequests()
@@ -173,4 +184,4 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
         fast = FastCreates(creates, front, keep_ratio=wanted.keep_ratio, clock=clock)
         transport = httpx.ASGITransport(cast("Any", front), client=(wanted.client_address, 40_000))
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=wanted.headers) as client:
-            yield Door(client, peers, cache, clicks, read_requests, clock, front, fast)
+            yield Door(client, peers, cache, clicks, read_requests, clock, front, fast, lookups)

@@ -15,7 +15,8 @@ from contracts.cache import LeaseToken
 from contracts.codes import CodePermutation
 from contracts.link import EventId, Link, LinkEvent, LinkKey
 from contracts.link_rows import Reservation
-from gateway.handlers.redirects import Redirects, Sources, Visitors
+from gateway.domain.visitors import Visitors
+from gateway.handlers.redirects import Redirects, Sources
 from link_service.domain.ids import IdStock
 from link_service.handlers.attempts import Attempts, Repeatable
 from link_service.handlers.changing import Changes, GeneratedCreation

@@ -31,7 +31,7 @@ class RunningGateway:
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    peers: FakePeers, folder: Path, *, kafka: str, redis: str, click_queue_max: int = 1000
+    peers: FakePeers, folder: Path, *, kafka: str, redis: str, spool_bytes_max: int = 64 << 20
 ) -> AsyncIterator[RunningGateway]:
     """A gateway that is ready; drained on the way out."""
     (folder / "secret").write_text("between us")
@@ -50,7 +50,8 @@ async def running_gateway(
         analytics=f"127.0.0.1:{peers_port}",
         webhook=f"127.0.0.1:{peers_port}",
         audit=f"127.0.0.1:{peers_port}",
-        click_queue_max=click_queue_max,
+        spool_dir=folder / "spool",
+        spool_bytes_max=spool_bytes_max,
     )
     stop, peers_stop = asyncio.Event(), asyncio.Event()
     played = GrpcServer(

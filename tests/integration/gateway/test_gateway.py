@@ -1,6 +1,7 @@
 """The whole gateway on a real Redis and a real broker, the other processes played over real gRPC."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
@@ -14,14 +15,22 @@ from chassis.redis import open_redis
 from contracts.cache import encode_entry, url_key
 from contracts.link import Link, LinkState
 from contracts.topics import ANALYTICS_EVENTS
+from gateway.adapters.spool_stock import SMALL_BYTES
 from linkmesh.local.engines import KafkaEngine, ValkeyEngine
 from linkmesh.local.storage import ensure_topics
-from shortener.events.v1.click_events_pb2 import VISITOR_CLASS_BOT, VISITOR_CLASS_HUMAN, LinkAccessed
+from shortener.events.v1.click_events_pb2 import (
+    VISITOR_CLASS_BOT,
+    VISITOR_CLASS_HUMAN,
+    LinkAccessed,
+    LinksAccessed,
+    SpoolTotals,
+)
 from tests.fakes.gateway_peers import AT, FakePeers, make_link
 from tests.integration.gateway.process import running_gateway
 
 BROWSER = {"user-agent": "Mozilla/5.0 Chrome/143.0"}
 _ARRIVAL_S = 30.0
+_MORE_THAN_FIT = 150  # clicks of some 700 bytes into 64 KiB
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +46,37 @@ async def store(engine: ValkeyEngine, link: Link) -> None:
         await redis.set(url_key(link.key), encode_entry(link))
 
 
-async def clicks_of(bootstrap: str, code: str, count: int) -> list[Record]:
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A click, the record that brought it, and its sequence in its spool."""
+
+    click: LinkAccessed
+    record: Record
+    spool_id: str
+    sequence: int
+
+
+async def clicks_of(bootstrap: str, code: str, count: int) -> list[Arrival]:
     """The first `count` clicks of a code, as soon as they are there."""
     async with Admin(bootstrap, client_id="tests") as admin, asyncio.timeout(_ARRIVAL_S):
         while True:
             records = await admin.records_since([ANALYTICS_EVENTS.name], AT.replace(year=2020))
-            found = [record for record in records if record.key == code.encode()]
+            found = [each for record in records for each in arrivals_in(record) if each.click.link_key == code]
             if len(found) >= count:
-                return sorted(found, key=lambda record: record.offset)
+                return sorted(found, key=lambda each: (each.record.offset, each.sequence))
             await SystemClock().sleep(0.1)
+
+
+def arrivals_in(record: Record) -> list[Arrival]:
+    """The clicks of a record; none if it is one of totals."""
+    if record.header("ce_type") != LinksAccessed.DESCRIPTOR.full_name:
+        return []
+    message = LinksAccessed.FromString(record.value)
+    assert record.key == message.spool_id.encode()
+    return [
+        Arrival(click, record, message.spool_id, number)
+        for number, click in enumerate(message.clicks, message.first_sequence)
+    ]
 
 
 def test_create_redirect_count_delete(tmp_path: Path, broker: KafkaEngine, valkey: ValkeyEngine) -> None:
@@ -63,16 +94,17 @@ def test_create_redirect_count_delete(tmp_path: Path, broker: KafkaEngine, valke
             deleted = await gateway.client.delete("/api/links/whole-way")
             await store(valkey, peers.links.links["whole-way"])
             gone = await gateway.client.get("/whole-way")
-            records = await clicks_of(broker.bootstrap, "whole-way", 2)
+            arrivals = await clicks_of(broker.bootstrap, "whole-way", 2)
 
         assert (made.status_code, by_service.status_code, by_redis.status_code) == (201, 302, 302)
         assert (deleted.status_code, gone.status_code) == (204, 410)
         assert [type(request).__name__ for request in peers.links.requests[asked:]] == ["DeleteLinkRequest"]
-        assert {record.partition for record in records} == {crc32(b"whole-way") % ANALYTICS_EVENTS.partitions}
-        clicks = [LinkAccessed.FromString(record.value) for record in records]
+        assert {each.record.partition for each in arrivals} == {crc32(b"whole-way") % ANALYTICS_EVENTS.partitions}
+        assert len({each.spool_id for each in arrivals}) == 1
+        clicks = [each.click for each in arrivals]
         assert [click.visitor_class for click in clicks] == [VISITOR_CLASS_HUMAN, VISITOR_CLASS_BOT]
         assert {click.user_id for click in clicks} == {"alice"}
-        assert not any(b"127.0.0.1" in record.value for record in records)
+        assert not any(b"127.0.0.1" in each.record.value for each in arrivals)
 
     asyncio.run(main())
 
@@ -128,15 +160,28 @@ def test_redirects_and_their_clicks_outlive_a_broker_that_is_away(
                 spent_s = loop.time() - began
             finally:
                 kafka_fresh.resume()
-            records = await clicks_of(kafka_fresh.bootstrap, "no-kafka", 20)
+            arrivals = await clicks_of(kafka_fresh.bootstrap, "no-kafka", 20)
 
         assert spent_s < 2
-        assert len({record.header("ce_id") for record in records}) == 20
+        assert [each.sequence for each in arrivals][:1] == [1]
+        assert {each.sequence for each in arrivals} == set(range(1, 21))
 
     asyncio.run(main())
 
 
-@pytest.mark.rule("S6")
+async def told(bootstrap: str, spool_id: str) -> tuple[int, int]:
+    """The first totals of a spool: recorded, dropped."""
+    async with Admin(bootstrap, client_id="tests") as admin, asyncio.timeout(_ARRIVAL_S):
+        while True:
+            for record in await admin.records_since([ANALYTICS_EVENTS.name], AT.replace(year=2020)):
+                if record.header("ce_type") == SpoolTotals.DESCRIPTOR.full_name:
+                    totals = SpoolTotals.FromString(record.value)
+                    if totals.spool_id == spool_id:
+                        return totals.recorded, totals.dropped
+            await SystemClock().sleep(0.1)
+
+
+@pytest.mark.rule("S6", "S8")
 def test_clicks_beyond_the_bound_are_counted_as_dropped(
     tmp_path: Path, kafka_fresh: KafkaEngine, valkey: ValkeyEngine
 ) -> None:
@@ -145,18 +190,27 @@ def test_clicks_beyond_the_bound_are_counted_as_dropped(
     async def main() -> None:
         await store(valkey, make_link("dropped"))
         kafka_fresh.kill()
+        wordy = BROWSER | {"referer": "https://news.example/" + "x" * 480}
         async with running_gateway(
-            FakePeers(), tmp_path, kafka=kafka_fresh.bootstrap, redis=valkey.url, click_queue_max=5
+            FakePeers(),
+            tmp_path,
+            kafka=kafka_fresh.bootstrap,
+            redis=valkey.url,
+            spool_bytes_max=SMALL_BYTES * ANALYTICS_EVENTS.partitions,  # one small segment for each partition
         ) as gateway:
             before = await _metric(gateway.admin_port, "clicks_dropped_total")
-            for _ in range(8):
-                assert (await gateway.client.get("/dropped")).status_code == 302
+            for _ in range(_MORE_THAN_FIT):
+                assert (await gateway.client.get("/dropped", headers=wordy)).status_code == 302
 
-            assert await _metric(gateway.admin_port, "clicks_dropped_total") == before + 3
-            assert await _metric(gateway.admin_port, "clicks_queued") == 5
+            dropped = int(await _metric(gateway.admin_port, "clicks_dropped_total") - before)
+            queued = int(await _metric(gateway.admin_port, "clicks_queued"))
+            assert dropped > 0
+            assert queued == _MORE_THAN_FIT - dropped
             await kafka_fresh.start()
             await ensure_topics(kafka_fresh.bootstrap)
-            assert len(await clicks_of(kafka_fresh.bootstrap, "dropped", 5)) == 5
+            arrivals = await clicks_of(kafka_fresh.bootstrap, "dropped", queued)
+            assert {each.sequence for each in arrivals} == set(range(1, queued + 1))
+            assert await told(kafka_fresh.bootstrap, arrivals[0].spool_id) == (queued, dropped)
 
     asyncio.run(main())
 

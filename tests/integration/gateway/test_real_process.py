@@ -61,6 +61,7 @@ def settings(folder: Path, peers_port: int, otlp_port: int, kafka: str, redis: s
         "LINKMESH_OTLP_ENDPOINT": f"http://127.0.0.1:{otlp_port}",
         "LINKMESH_MESH_SECRET_FILE": str(folder / "secret"),
         "LINKMESH_VISITOR_KEY_FILE": str(folder / "visitors"),
+        "LINKMESH_SPOOL_DIR": str(folder / "spool"),
         "LINKMESH_KAFKA": kafka,
         "LINKMESH_REDIS": redis,
         "LINKMESH_LINK_SERVICE": peer,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import httpx
 import pytest
@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from chassis.errors import DeadlineExceeded, Internal, Unavailable
 from contracts.link import LinkState
-from gateway.domain.visitors import VisitorClass
-from gateway.handlers.redirects import Visitors
+from gateway.domain.visitors import Visitors
+from shortener.events.v1 import click_events_pb2 as events_pb
 from tests.fakes.gateway_peers import AT, make_link
 from tests.fakes.gateway_ports import Door, DoorOptions, open_door
 
@@ -254,14 +254,15 @@ def test_a_click_knows_its_visitor_but_no_address() -> None:
 
         clicks = door.clicks.clicks
         human, bot, prefetch, old_prefetch = (click.visitor_class for click in clicks)
-        assert (human, bot) == (VisitorClass.HUMAN, VisitorClass.BOT)
-        assert prefetch is old_prefetch is VisitorClass.PREFETCH
+        assert (human, bot) == (events_pb.VISITOR_CLASS_HUMAN, events_pb.VISITOR_CLASS_BOT)
+        assert prefetch == old_prefetch == events_pb.VISITOR_CLASS_PREFETCH
         first = clicks[0]
-        assert (first.link_key, first.user_id, first.at, first.country) == ("aB3dE7x", "alice", AT, "DE")
+        assert (first.link_key, first.user_id, first.country) == ("aB3dE7x", "alice", "DE")
+        assert first.at.ToDatetime(UTC) == AT
         assert len(first.referrer) == 512
         assert len({click.visitor for click in clicks}) == 1
         assert "203.0.113.9" not in repr(clicks)
-        assert first.traceparent is None
+        assert {traceparent for _, traceparent in door.clicks.recorded} == {None}
 
     run(scenario, DoorOptions(visitors=Visitors(b"v" * 32, country_header=b"cf-ipcountry")))
 
