@@ -76,7 +76,7 @@ class NearCache(Generic[V, R, F]):
         self._sieve: Sieve[Entry[V, R]] = Sieve(limits.entries_max)
         self._entries = self._sieve.entries
         self._absent: dict[bytes, float] = {}  # until when, in the order of that
-        self._flights: dict[bytes, F] = {}  # those that take passengers
+        self._flights: dict[bytes, F] = {}  # the youngest of each path
         self._keeping = False
         self._beat_at: float | None = None  # when the last beat that came back was sent
         self._turned_at = -inf
@@ -216,14 +216,11 @@ class NearCache(Generic[V, R, F]):
             self._serve_until = min(self._beat_at + LIFE_S, self._turned_at + STILL_S)
 
     def _mark(self, path: bytes) -> F | None:
-        flight = self._flights.pop(path, None)
-        if flight is not None:
-            flight.marked = True
+        flight = self._flights.get(path)
+        if flight is None or flight.marked:
+            return None
+        flight.marked = True
         return flight
 
     def _mark_all(self) -> list[F]:
-        marked = list(self._flights.values())
-        self._flights.clear()
-        for flight in marked:
-            flight.marked = True
-        return marked
+        return [flight for path in list(self._flights) if (flight := self._mark(path)) is not None]
