@@ -117,6 +117,11 @@ class Analytics:
             text = (await client.get(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=2)).text
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
 
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """kill -9."""
         if self._process is not None:
