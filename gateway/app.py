@@ -43,6 +43,7 @@ from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
 from gateway.handlers.lookups import Lookups, Sources
+from gateway.handlers.live import LiveStreams
 from gateway.handlers.pages import make_pages
 from gateway.handlers.redirects import Redirects
 from gateway.loops import ClickShipper
@@ -66,6 +67,7 @@ class _Secrets:
 class _Sinks:
     clicks: SpoolClickRecorder
     read_requests: KafkaReadRequests
+    live: LiveStreams
 
 
 @contextlib.asynccontextmanager
@@ -86,14 +88,16 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         clicks = SpoolClickRecorder(
             spools.append, partitions=ANALYTICS_EVENTS.partitions, visitors=_visitors(config, secrets), now_ms=epoch_ms
         )
+        live = LiveStreams()
         front, protocol, tracking = await _open_front(
-            config, secrets, stack, _Sinks(clicks, read_requests), clock=clock
+            config, secrets, stack, _Sinks(clicks, read_requests, live), clock=clock
         )
         yield [
             tracking,
             spools,
             ClickShipper(spools, producer, topic=ANALYTICS_EVENTS.name, clock=clock, paused=not config.ship_clicks),
             read_requests,
+            live,
             PublicServer(front, protocol, spools, config, readiness),
             GrpcServer(
                 host=config.host,
@@ -139,7 +143,15 @@ async def _open_front(
     verdicts = GrpcKeys(keys, clock=clock, tasks=tasks)
     creator = GrpcLinkCreator(links, clock=clock, tasks=tasks)
     creates = Creates(keys=verdicts, creator=creator, resolver=lookups, public_url=public_url, clock=clock)
-    api = make_api(peers=peers, keys=verdicts, creator=creator, resolver=lookups, public_url=public_url, clock=clock)
+    api = make_api(
+        peers=peers,
+        keys=verdicts,
+        creator=creator,
+        resolver=lookups,
+        public_url=public_url,
+        clock=clock,
+        streams=sinks.live,
+    )
     pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
     ratio = keep_ratio(config)
     front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
