@@ -42,8 +42,8 @@ from gateway.fastpath import FastHttpProtocol, fast_protocol
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
-from gateway.handlers.lookups import Lookups, Sources
 from gateway.handlers.live import LiveStreams
+from gateway.handlers.lookups import Lookups, Sources
 from gateway.handlers.pages import make_pages
 from gateway.handlers.redirects import Redirects
 from gateway.loops import ClickShipper
