@@ -3,7 +3,8 @@
 Every call has a deadline. What the gateway refuses is raised as `Problem`, with the code that docs/CONTRACTS.md lists.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import httpx
 
 Json = dict[str, object]
 TIMEOUT_S = 10.0
+_SILENCE_MAX_S = 30.0  # of a stream, in which something comes every ten seconds
 
 
 class Problem(Exception):
@@ -50,11 +52,20 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def create_link(self, long_url: str, *, custom_code: str = "", idempotency_key: str = "") -> Json:
-        """Make a link and return it. With an idempotency key a repeat returns the same link."""
-        body = {"long_url": long_url} | ({"custom_code": custom_code} if custom_code else {})
-        headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
-        return self._call("POST", "/api/links", body=body, headers=headers)
+    def create_link(self, long_url: str, *, custom_code: str = "", idempotency_key: str = "", **fields: object) -> Json:
+        """Make a link and return it. With an idempotency key a repeat returns the same link. `fields`: `title`, `tags`,
+        `expires_at`, `starts_at`, `redirect_status`."""
+        body = {"long_url": long_url, **({"custom_code": custom_code} if custom_code else {}), **fields}
+        return self._call("POST", "/api/links", body=body, headers=_preconditions(0, idempotency_key))
+
+    def create_links(self, links: Sequence[Json], *, idempotency_key: str = "") -> list[Json]:
+        """Make up to 100 links; `{link}` or `{problem}` for each, in order. A repeat under the same idempotency key
+        returns the same links."""
+        headers = _preconditions(0, idempotency_key)
+        results = self._call("POST", "/api/links:batch", body={"links": list(links)}, headers=headers).get("results")
+        if not isinstance(results, list) or len(results) != len(links):
+            raise Unreachable("what answers is no gateway: it does not say what became of each link")
+        return results
 
     def get_link(self, code: str, *, at: str = "") -> Json:
         """Return a link; as it was at a time (RFC 3339) if one is given."""
@@ -86,8 +97,30 @@ class Client:
         self._call("DELETE", f"/api/links/{_segment(code)}")
 
     def stats(self, code: str, **query: str) -> Json:
-        """Return a link's counts; `query` as in the contract (`from`, `to`, `granularity`)."""
+        """Return a link's counts; `query` as in the contract (`from`, `to`, `granularity`, `group_by`, `tz`)."""
         return self._call("GET", f"/api/links/{_segment(code)}/stats", query=query)
+
+    def top_links(self, **query: str) -> Json:
+        """Return a page of the account's most followed links (`from`, `to`, `page_size`, `page_token`)."""
+        return self._call("GET", "/api/stats/top", query=query)
+
+    def watch_clicks(self, code: str) -> Iterator[tuple[str, Json]]:
+        """Yield what happens to a link, by name: `click`, `missed`, `interrupted`, `problem`. It ends after a quarter
+        of an hour, and when the gateway stops: then ask again.
+
+        Raises:
+            Problem: the gateway refuses.
+            Unreachable: it does not answer, or not any more.
+        """
+        timeout = httpx.Timeout(TIMEOUT_S, read=_SILENCE_MAX_S)
+        try:
+            with self._http.stream("GET", f"/api/links/{_segment(code)}/clicks/live", timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _problem(answer)
+                yield from _events(answer.iter_lines())
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the gateway does not answer: {error}") from error
 
     def create_key(self, scopes: list[str]) -> Json:
         """Make another key for the account (no scopes: with those of the key in use); the answer shows it this once."""
@@ -130,6 +163,21 @@ class Client:
         if not answer.is_success:
             raise _problem(answer)
         return _object(answer)
+
+
+def _events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
+    """The events of a stream (WHATWG HTML, section 9.2.6), as far as the gateway uses them: data is one line."""
+    name = data = ""
+    for line in lines:
+        field, _, value = line.partition(":")
+        if field == "event":
+            name = value.removeprefix(" ")
+        elif field == "data":
+            data = value
+        elif not line:
+            if data:
+                yield name, json.loads(data)
+            name = data = ""
 
 
 def _segment(text: str) -> str:

@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
+from linkmesh.cli.link_import import import_links
 from linkmesh.cli.terminal import STATE_FOLDER, USAGE, Json, State, fail, note, open_client, say, show, table
 
 app = typer.Typer(help="Make, show, change, delete and restore links.", no_args_is_help=True)
 Code = Annotated[str, typer.Argument(help="The short code.")]
 IfVersion = Annotated[int, typer.Option(min=0, help="Only if the link is at this version; 0: whatever it is at.")]
 IdempotencyKey = Annotated[str, typer.Option(help="Repeating the call with it does nothing more.")]
+app.command("import")(import_links)
 CLEARABLE = ("title", "tags", "expires_at", "starts_at", "redirect_status")
 
 
@@ -17,13 +19,26 @@ CLEARABLE = ("title", "tags", "expires_at", "starts_at", "redirect_status")
 def create(
     long_url: Annotated[str, typer.Argument(help="Where the link leads.")],
     custom_code: Annotated[str, typer.Option("--code", help="A code of your own instead of a generated one.")] = "",
+    title: Annotated[str | None, typer.Option(help="A text for yourself.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag; may be given several times.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="When it ends (RFC 3339).")] = None,
+    starts_at: Annotated[str | None, typer.Option(help="When it begins (RFC 3339).")] = None,
+    redirect_status: Annotated[int | None, typer.Option(help="301, 302, 307 or 308.")] = None,
     idempotency_key: Annotated[str, typer.Option(help="Repeating the call with it returns the same link.")] = "",
     state: State = STATE_FOLDER,
     as_json: Json = False,
 ) -> None:
     """Make a link and print its address."""
+    fields = {
+        "title": title,
+        "tags": tag or None,
+        "expires_at": expires_at,
+        "starts_at": starts_at,
+        "redirect_status": redirect_status,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
     with open_client(state) as client:
-        link = client.create_link(long_url, custom_code=custom_code, idempotency_key=idempotency_key)
+        link = client.create_link(long_url, custom_code=custom_code, idempotency_key=idempotency_key, **given)
     show(link, lambda: str(link["short_url"]), as_json=as_json)
 
 
