@@ -145,7 +145,7 @@ class ClickSpools:
             content = spool.next_runs(clicks_max=_RECORD_CLICKS_MAX, bytes_max=_RECORD_BYTES_MAX)
             found += [Shipment(spool.spool_id, partition, run) for run in content]
             totals = spool.totals()
-            if totals != spool.told and (totals.closed or now >= spool.told_at + _TELL_S):
+            if totals != spool.told and (totals.closed or (not spool.sealed and now >= spool.told_at + _TELL_S)):
                 found.append(Shipment(spool.spool_id, partition, totals))
         return found
 
@@ -213,8 +213,8 @@ class ClickSpools:
             self._stock.budget.take(remains.bytes, anyway=True)
             for spool in remains.spools:
                 queue = self._queues.setdefault(spool.partition, deque())
-                place = next((n for n, other in enumerate(queue) if other.spool_id > spool.spool_id), len(queue))
-                queue.insert(place, spool)
+                later = (n for n, other in enumerate(queue) if not other.sealed or other.spool_id > spool.spool_id)
+                queue.insert(next(later, len(queue)), spool)
 
     async def _read(self) -> None:
         """Reads the segments of dead processes that are next to be sent."""
