@@ -47,7 +47,9 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
     book = Book(rows_max=config.rows_max, dirty_max=config.dirty_max)
     open_to = partial(open_channel, process=_PROCESS, mesh_secret=secret)
     async with contextlib.AsyncExitStack() as stack:
-        dynamodb = await stack.enter_async_context(open_dynamodb(config.dynamodb, timeout_s=config.dynamodb_timeout_s))
+        dynamodb = await stack.enter_async_context(
+            open_dynamodb(config.dynamodb, timeout_s=config.dynamodb_timeout_s, check_parameters=False)
+        )
         rows = DynamoDBRowStore(dynamodb, timeout_s=config.dynamodb_timeout_s)
         checkpoints = DynamoDBCheckpoints(dynamodb, timeout_s=config.dynamodb_timeout_s)
         admin = await stack.enter_async_context(

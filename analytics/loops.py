@@ -25,6 +25,7 @@ FLUSH_DURATION = Histogram(
 FLUSH_FAILURES = Counter("analytics_flush_failures", "Flush rounds that the database ended.")
 
 _BATCH = 25  # statements of one call to the table
+_CALLS = 4  # at the same time: a call takes some milliseconds, most of them elsewhere
 _PASSES_MAX = 3  # over rows whose state in the table was not as we thought
 _TICK_S = 0.1
 _RETRY_S = 1.0
@@ -72,13 +73,25 @@ class Flusher:
         for _ in range(_PASSES_MAX):
             again: list[AnyId] = []
             ids = iter(left)
-            while batch := list(islice(ids, _BATCH)):
-                again += await self._write_batch(self._book.writes(batch))
-                await sleep_until_stop(self._hurry, self._pause_s)
+            while some := list(islice(ids, _BATCH * _CALLS)):
+                began = asyncio.get_running_loop().time()
+                again += await self._write_some(some)
+                took_s = asyncio.get_running_loop().time() - began
+                await sleep_until_stop(self._hurry, max(0.0, len(some) / _BATCH * self._pause_s - took_s))
             if not again:
                 return
             left = again
         raise Unavailable("unavailable", "The table keeps refusing rows.")
+
+    async def _write_some(self, row_ids: Sequence[AnyId]) -> list[AnyId]:
+        """Write these, some calls at the same time; those of them that have to be written again."""
+        parts = [row_ids[start : start + _BATCH] for start in range(0, len(row_ids), _BATCH)]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                calls = [tasks.create_task(self._write_batch(self._book.writes(part))) for part in parts]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures  # the others may have written: then they are refused next time
+        return [row_id for call in calls for row_id in call.result()]
 
     async def _write_batch(self, writes: Sequence[Write]) -> Sequence[AnyId]:
         """The rows that have to be written again, since their state in the table was another than we thought."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from analytics.domain.checkpoints import Checkpoint
 from analytics.domain.clicks import (
+    DAY_HOURS,
     AnyId,
     Arrival,
     Buried,
@@ -17,12 +18,13 @@ from analytics.domain.clicks import (
     TopId,
     Totals,
     VisitorClass,
-    day_of,
     hour_of,
 )
 from analytics.domain.ledger import Ledger, Tidings
 from analytics.domain.rows import AnyRow, Applied, Row, TopRow
 from contracts.link import LinkKey, UserId
+
+HUMAN, BOT, PREFETCH = VisitorClass.HUMAN, VisitorClass.BOT, VisitorClass.PREFETCH  # each look at an enum costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,13 @@ class Holding:
         if not isinstance(arrival.content, Clicks) or arrival.offset < self.offset:
             return
         number, made_ms, links, tops = self.number, arrival.made_ms, self._links, self._tops
-        for click in arrival.content.clicks:
-            hour = hour_of(click.at_ms, made_ms)
-            if (click.key, hour, number) not in links:
-                wanted[RowId(click.key, hour, number)] = None
-            day = day_of(hour)
-            if (number, click.user_id, day) not in tops and _tops_want(click):
-                wanted[TopId(number, click.user_id, day)] = None
+        for key, user_id, at_ms, _, visitor_class, _ in arrival.content.clicks:
+            hour = hour_of(at_ms, made_ms)
+            if (key, hour, number) not in links:
+                wanted[RowId(key, hour, number)] = None
+            day = hour // DAY_HOURS
+            if (number, user_id, day) not in tops and user_id and visitor_class is not PREFETCH:
+                wanted[TopId(number, user_id, Day(day))] = None
 
     def fold(self, arrival: Arrival, tally: Tally) -> Sequence[AnyRow]:
         """Count a record whose rows are all in memory; returns the rows it changed. One folded before does nothing."""
@@ -126,7 +128,7 @@ class Holding:
         return self.ledger.take(clicks, tidings, now_ms=arrival.stored_ms)
 
     def _count(
-        self, clicks: Sequence[Click], arrival: Arrival, counted: Counter[VisitorClass], changed: list[AnyRow]
+        self, clicks: Sequence[Click], arrival: Arrival, counted: dict[VisitorClass, int], changed: list[AnyRow]
     ) -> None:
         """Add clicks to the rows that do not hold this record yet [A2].
 
@@ -135,23 +137,32 @@ class Holding:
         """
         at = Applied(self.epoch, arrival.offset)
         number, made_ms, links, tops = self.number, arrival.made_ms, self._links, self._tops
-        for click in clicks:
-            key, user_id, at_ms, visitor, visitor_class, labels = click
+        human = bot = prefetch = 0
+        for key, user_id, at_ms, visitor, visitor_class, labels in clicks:
             hour = hour_of(at_ms, made_ms)
             row = links[key, hour, number]
             if row.applied is not at and row.applied < at:
                 row.applied = at
                 changed.append(row)
             if row.applied is at:
-                row.add(visitor_class, visitor, labels)
-                counted[visitor_class] += 1
-            if visitor_class is not VisitorClass.PREFETCH and user_id:
-                top = tops[number, user_id, day_of(hour)]
+                if visitor_class is HUMAN:
+                    row.add_human(visitor, labels)
+                    human += 1
+                elif visitor_class is BOT:
+                    row.bot += 1
+                    bot += 1
+                else:
+                    row.prefetches += 1
+                    prefetch += 1
+            if user_id and visitor_class is not PREFETCH:
+                top = tops[number, user_id, hour // DAY_HOURS]
                 if top.applied is not at and top.applied < at:
                     top.applied = at
                     changed.append(top)
                 if top.applied is at:
                     top.add(key)
+        for visitor_class, clicks_of_it in ((HUMAN, human), (BOT, bot), (PREFETCH, prefetch)):
+            counted[visitor_class] += clicks_of_it
 
     def _advance(self, arrival: Arrival) -> None:
         self.offset = arrival.offset + 1
@@ -185,8 +196,3 @@ class Holding:
     def closing(self) -> Checkpoint:
         """How far it is folded now, to be stored; what is too old of the accounts is forgotten first."""
         return Checkpoint(self.number, self.epoch, self.offset, self.time_ms, self.ledger.close(now_ms=self.time_ms))
-
-
-def _tops_want(click: Click) -> bool:
-    """Whether a click is in the lists of top links: a prefetch is none, and one without an account has no list."""
-    return bool(click.user_id) and click.visitor_class is not VisitorClass.PREFETCH

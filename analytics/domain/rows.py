@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import datasketches
 
-from analytics.domain.clicks import RowId, TopId, VisitorClass
+from analytics.domain.clicks import RowId, TopId
 from analytics.domain.labels import count_labels
 from analytics.domain.tallies import prune
 from contracts.link import LinkKey
@@ -89,19 +89,16 @@ class Row:
             row._visitors = datasketches.hll_sketch.deserialize(image.visitors)
         return row
 
-    def add(self, visitor_class: VisitorClass, visitor: bytes, labels: tuple[str, ...]) -> None:
-        """Count a click; that the row does not hold it yet is the caller's to know [A2]."""
-        if visitor_class is VisitorClass.HUMAN:
-            self.human += 1
-            count_labels(self._labels, labels)
-            if visitor:
-                if self._visitors is None:
-                    self._visitors = new_sketch()
-                self._visitors.update(visitor.hex())
-        elif visitor_class is VisitorClass.BOT:
-            self.bot += 1
-        else:
-            self.prefetches += 1
+    def add_human(self, visitor: bytes, labels: tuple[str, ...]) -> None:
+        """Count a person's click; that the row does not hold it yet is the caller's to know [A2]. Bots and prefetches
+        are numbers that the caller counts up.
+        """
+        self.human += 1
+        count_labels(self._labels, labels)
+        if visitor:
+            if self._visitors is None:
+                self._visitors = new_sketch()
+            self._visitors.update(visitor.hex())
 
     def image(self) -> RowImage:
         """The row as it is now."""

@@ -9,7 +9,7 @@ import pytest
 
 from analytics.adapters.click_rows_dynamodb import DynamoDBRowStore
 from analytics.domain.book import Write
-from analytics.domain.clicks import Day, Hour, RowId, TopId, VisitorClass
+from analytics.domain.clicks import Day, Hour, RowId, TopId
 from analytics.domain.rows import Applied, Row, RowImage, TopImage, TopRow
 from analytics.ports import RowStore
 from chassis.dynamodb import open_dynamodb
@@ -46,8 +46,8 @@ def new_key() -> LinkKey:
 def image_of(key: LinkKey, *, hour: int = MIDNIGHT, partition: int = 3, offset: int = 7, epoch: int = 1) -> RowImage:
     """A row with two people and a bot in it."""
     row = Row(RowId(key, Hour(hour), partition))
-    row.add(VisitorClass.HUMAN, b"a", ("cDE", "r", "bFirefox"))
-    row.add(VisitorClass.HUMAN, b"b", ("c", "rnews.example", "bFirefox"))
+    row.add_human(b"a", ("cDE", "r", "bFirefox"))
+    row.add_human(b"b", ("c", "rnews.example", "bFirefox"))
     return replace(row.image(), applied=Applied(epoch, offset), bot=1, prefetches=5)
 
 

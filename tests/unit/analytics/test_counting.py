@@ -311,7 +311,7 @@ def test_a_round_that_lost_its_partition_stores_no_checkpoint() -> None:
     async def scenario() -> None:
         owner = Owner(book=Book(rows_max=1000, dirty_max=500))
         await owner.counter.assigned([PLACE])
-        await owner.count(*[f"key{number}" for number in range(60)])  # three batches
+        await owner.count(*[f"key{number}" for number in range(160)])  # seven batches, four at a time
         store = owner.rows.store
 
         async def store_and_lose(writes: Sequence[Write]) -> Sequence[bool]:
@@ -322,7 +322,7 @@ def test_a_round_that_lost_its_partition_stores_no_checkpoint() -> None:
         owner.rows.store = store_and_lose  # type: ignore[method-assign]  # the moment in between
         await owner.flusher.flush(0)
 
-        assert len(owner.rows.rows) == 25
+        assert len(owner.rows.rows) == 100
         assert not owner.checkpoints.checkpoints
 
     run_virtual(scenario())

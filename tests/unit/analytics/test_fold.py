@@ -139,8 +139,8 @@ def test_unique_visitors_are_close() -> None:
     for number in range(20_000):
         if number % 1000 == 0:
             row = Row.of(row.image())
-        row.add(HUMAN, f"visitor {number}".encode(), ())
-        row.add(HUMAN, f"visitor {number // 2}".encode(), ())
+        row.add_human(f"visitor {number}".encode(), ())
+        row.add_human(f"visitor {number // 2}".encode(), ())
 
     visitors = Visitors()
     visitors.add(row.image().visitors)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from analytics.domain.clicks import HOUR_MS, Hour, RowId, VisitorClass
+from analytics.domain.clicks import HOUR_MS, Hour, RowId
 from analytics.domain.labels import Dimension
 from analytics.domain.rows import Applied, Row, RowImage
 from analytics.domain.schedule import Schedule
@@ -36,7 +36,7 @@ def row(hour: int, *visitors: str, partition: int = 0, labels: tuple[str, ...] =
     made = Row(RowId(LinkKey("k"), Hour(hour), partition))
     for offset, visitor in enumerate(visitors):
         made.applied = Applied(1, offset)
-        made.add(VisitorClass.HUMAN, visitor.encode(), labels)
+        made.add_human(visitor.encode(), labels)
     return made.image()
 
 
