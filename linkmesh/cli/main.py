@@ -18,8 +18,10 @@ from linkmesh.cli import (
     link,
     plan,
     rebuild,
+    reconcile,
     stats,
     status,
+    top,
     trace,
     up,
     webhook,
@@ -50,6 +52,8 @@ app.command()(lag.lag)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(link.app, name="link")
 app.command()(stats.stats)
+app.command()(top.top)
+app.command()(reconcile.reconcile)
 app.command()(trace.trace)
 app.add_typer(key.app, name="key")
 app.add_typer(webhook.app, name="webhook")

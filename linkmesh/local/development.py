@@ -59,6 +59,7 @@ async def prepare_development(options: Options, collector: Collector) -> Develop
     dev = Development(api_key, gateway, code, trace_id)
     told = {"api_key": api_key, "gateway": gateway, "user_id": USER_ID, "demo_code": code, "demo_trace_id": trace_id}
     told["link_service"] = link_service
+    told["analytics"] = f"127.0.0.1:{options.ports['analytics-grpc']}"
     if options.traces:
         told["zipkin"] = f"http://127.0.0.1:{options.ports['zipkin']}"
     write_private(path, json.dumps(told, indent=2) + "\n")

@@ -23,6 +23,8 @@ COMMANDS = (
     "pause",
     "link",
     "stats",
+    "top",
+    "reconcile",
     "trace",
     "key",
     "webhook",
