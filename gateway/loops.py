@@ -45,6 +45,7 @@ class ClickShipper:
         clock: Clock,
         source: str = _SOURCE,
         paused: bool = False,
+        drain_s: float = _DRAIN_S,
     ) -> None:
         self._spool = spool
         self._producer = producer
@@ -52,6 +53,7 @@ class ClickShipper:
         self._clock = clock
         self._source = source
         self._paused = paused
+        self._drain_s = drain_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until stop, then as long as requests in flight may still be recorded, then drains."""
@@ -60,7 +62,7 @@ class ClickShipper:
                 shipping = tasks.create_task(self._wait() if self._paused else self._ship())
                 await stop.wait()
                 await self._spool.closed()
-                await asyncio.wait([shipping], timeout=_DRAIN_S)
+                await asyncio.wait([shipping], timeout=self._drain_s)
                 shipping.cancel()
         finally:
             self._spool.finish()
