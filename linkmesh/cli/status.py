@@ -12,10 +12,12 @@ _READ_BYTES_MAX = 4 << 20
 
 
 def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
-    """Show every engine and service, how far each group is behind and what it gave up on. Exit 3 when nothing runs."""
+    """Show every engine and service, what each group is behind and gave up on, and the outbox. Exit 3: nothing runs."""
     from linkmesh.local.control import ask
     from linkmesh.local.dead_letters import counted_now
     from linkmesh.local.lag import worst_now
+    from linkmesh.local.outbox import as_json as as_json_outbox
+    from linkmesh.local.outbox import outbox_now
     from linkmesh.local.readiness import reasons
 
     quieten()
@@ -28,6 +30,8 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
     about["lag"] = lag = worst_now(about)
     letters = counted_now(about) if lag is not None else None
     about["dead_letters"] = letters
+    waiting = outbox_now(about)
+    about["outbox"] = as_json_outbox(waiting)
 
     def text() -> str:
         rows = [("name", "state", "pid", "restarts", "memory")]
@@ -41,6 +45,8 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
                 "",
                 _lag_table(lag),
                 _dead_letters(letters),
+                waiting.sentence() if waiting else "the outbox is unknown: link_service does not answer",
+                "",
                 f"{_readiness(about['ready'], members)}, {total} MB in all",
                 *(f"  {name}: {condition}: {why}" for name, all_ in unready.items() for condition, why in all_.items()),
             )
