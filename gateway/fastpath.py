@@ -1,55 +1,154 @@
-"""Plain creates that need no ASGI go past it: which ones can, as far as the connection is concerned.
+"""What is answered off the wire, without ASGI: redirects that are ready, and plain creates.
 
-Of a connection's requests only one is taken that is `POST /api/links` by HTTP/1.1 on a connection that is kept, behind
-no unanswered request, without an upgrade or `Expect`, whose headers end and whose body ends in one read from the
-socket. What else it takes stands in gateway.fast_creates. Everything else goes on to the ASGI app as if this did not
-exist.
+The contract. A request is taken only if it came by HTTP/1.1 on a connection that is kept (no `Connection: close`, no
+upgrade), behind no unanswered request. Of these
+
+- GET and HEAD of a path that is ready (`ReadyRedirects.get` of the target as it came, or of what stands before its `?`)
+  if the client reads what it is sent and the request's trace is not kept: the click is recorded, then the answer is
+  written, all within the parser's callback. A body is read and thrown away, as behind the app's answer.
+- `POST /api/links` without `Expect`, whose headers end and whose body ends in one read from the socket: it goes to
+  gateway.fast_creates, which says what else it takes.
+
+Everything else goes on to the ASGI app as if this did not exist. What is taken is answered to the byte as the app
+would, recorded and counted alike; tests/integration/gateway asks both ways and compares.
 """
 
-from typing import TYPE_CHECKING, ClassVar
+import asyncio
+import logging
+from dataclasses import dataclass
+from random import random
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.adapters.http_protocol import LimitedHttpProtocol
+from gateway.adapters.http_protocol import ANSWERED, IDLE, UNKNOWN, LimitedHttpProtocol
 from gateway.fast_creates import FastCreates
 from gateway.handlers.creating import PATH
+from gateway.handlers.metrics import QUICK_S, observe_slow, tallies_of
+from gateway.ports import KEPT, ClickRecorder, ReadyRedirects
 
 if TYPE_CHECKING:  # uvicorn's own module of types
     from uvicorn._types import ASGI3Application
 
 _TARGET = PATH.encode()
+_READS = {b"GET": ("GET", tallies_of("GET")), b"HEAD": ("HEAD", tallies_of("HEAD"))}
+_LAST_DIGIT = len("HTTP/1.1 30")  # of the status, in an answer
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FastRedirects:
+    """What redirects need that are answered off the wire. `keep_ratio`: the share of traces that is kept, 0 … 1."""
+
+    ready: ReadyRedirects
+    recorder: ClickRecorder
+    keep_ratio: float
 
 
 class FastHttpProtocol(LimitedHttpProtocol):
-    """One connection, whose plain creates go to `creates`."""
+    """One connection."""
 
     creates: ClassVar[FastCreates]
-    _held = False  # the request that is being read has no task yet
+    redirects: ClassVar[FastRedirects]
+    _held = False  # the create that is being read has no task yet
+    _paused = False  # the client does not read
 
-    def data_received(self, data: bytes) -> None:
-        """Feeds the parser; what is not whole by then is the app's."""
-        super().data_received(data)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Somebody is there."""
+        super().connection_made(transport)
+        self._peer = self.client[0] if self.client else ""
+        self._ready = self.redirects.ready.get  # looked up once a connection
+        self._record = self.redirects.recorder.record
+        self._keep_ratio = self.redirects.keep_ratio
+
+    def pause_writing(self) -> None:
+        """The client does not read what it is sent."""
+        self._paused = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._paused = False
+        super().resume_writing()
+
+    def on_headers_complete(self) -> None:
+        """The request can be answered: a redirect at once, a create after a look at its body, all else by the app."""
+        began = monotonic()
+        url, cycle, line_end = self.url, self.cycle, self.line_end
+        self.line_end = UNKNOWN  # of what follows
+        free = cycle is None or cycle.response_complete
+        ready = self._ready(url)
+        if ready is None and b"?" in url:
+            ready = self._ready(url.partition(b"?")[0])
+        if ready is None or not free or self._paused:
+            self._held = url == _TARGET and free and self._is_plain_post()
+            super().on_headers_complete()
+            return
+        parser = self.parser
+        method = parser.get_method()
+        if (
+            method not in _READS
+            or not parser.should_keep_alive()
+            or parser.should_upgrade()
+            or (line_end != len(method) + 1 + len(url) and not self._is_sound())
+        ):
+            super().on_headers_complete()
+            return
+        if self._keep_ratio and random() < self._keep_ratio:  # noqa: S311 (chance, no secret)
+            super().on_headers_complete()
+            cast("dict[str, object]", self.scope)[KEPT] = True
+            return
+        word, tallies = _READS[method]
+        self.stage = ANSWERED
+        try:
+            self._record(ready.target, word, self.headers, self._peer, None)
+        except Exception:
+            logger.exception("a click could not be recorded")
+            super().on_headers_complete()  # fails alike, and says so
+            return
+        self.transport.write(ready.answer)
+        self.answered_at = now = monotonic()
+        if self.idle_timer is None:
+            self.wait_idle(now)
+        tally = tallies[ready.answer[_LAST_DIGIT]]
+        spent_s = now - began
+        if spent_s <= QUICK_S:
+            tally.count += 1
+            tally.seconds += spent_s
+        else:
+            observe_slow(word, int(ready.answer[_LAST_DIGIT - 2 : _LAST_DIGIT + 1]), spent_s)
+
+    def _is_sound(self) -> bool:
+        """Whether what came in pieces, or behind another request, is HTTP/1.1; if it is too much, this ends it."""
+        self.check_headers()
+        return self.parser.get_http_version() == "1.1"
+
+    # ------------------------------------------------------------ creates
+
+    def _is_plain_post(self) -> bool:
+        parser = self.parser
+        return (
+            parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and all(name != b"expect" for name, _ in self.headers)
+        )
+
+    def on_unfinished(self) -> None:
+        """The read ended within a request: what is not whole by then is the app's."""
+        super().on_unfinished()
         if self._held:
             self._held = False
             if not self.transport.is_closing():
                 self.start(self.cycle, self.app)
 
-    def on_headers_complete(self) -> None:
-        """The request can be answered; a create after a look at its body."""
-        parser = self.parser
-        self._held = (
-            self.url == _TARGET
-            and parser.get_method() == b"POST"
-            and (self.cycle is None or self.cycle.response_complete)
-            and parser.get_http_version() == "1.1"
-            and parser.should_keep_alive()
-            and not parser.should_upgrade()
-            and not self.expect_100_continue
-        )
-        super().on_headers_complete()
-
     def on_message_complete(self) -> None:
         """All of the request is there."""
+        if self.stage == ANSWERED:
+            self.stage = IDLE
+            return
         super().on_message_complete()
         if self._held:
             self._held = False
@@ -66,6 +165,6 @@ class FastHttpProtocol(LimitedHttpProtocol):
             self.start(cycle, app)
 
 
-def fast_protocol(creates: FastCreates) -> type[FastHttpProtocol]:
+def fast_protocol(creates: FastCreates, redirects: FastRedirects) -> type[FastHttpProtocol]:
     """The protocol for a server."""
-    return type("CreatingHttpProtocol", (FastHttpProtocol,), {"creates": creates})
+    return type("GatewayHttpProtocol", (FastHttpProtocol,), {"creates": creates, "redirects": redirects})

@@ -15,8 +15,8 @@ from chassis.errors import DeadlineExceeded, InvalidArgument, ServiceError, Unav
 from chassis.http_server import HttpServer
 from chassis.telemetry import is_traceparent
 from gateway.adapters.http_protocol import LimitedHttpProtocol
-from gateway.fastpath import FastHttpProtocol, fast_protocol
-from gateway.handlers.front import DURATION
+from gateway.fastpath import FastHttpProtocol, FastRedirects, fast_protocol
+from gateway.handlers.metrics import DURATION
 from tests.fakes.gateway_peers import KEY, make_link
 from tests.fakes.gateway_ports import Door, DoorOptions, open_door
 
@@ -77,7 +77,7 @@ def serving(
             door.cache.store(make_link())
             await door.client.post("/api/links", json={"long_url": URL})
             door.peers.links.links.clear()
-            made = fast_protocol(door.fast)
+            made = fast_protocol(door.fast, FastRedirects(door.lookups, door.clicks, 0.0))
 
             class Watched(made):  # type: ignore[valid-type, misc]  # made at run time
                 def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
