@@ -38,7 +38,7 @@ from gateway.domain.misses import MissBudget
 from gateway.domain.near_cache import TURN_S, Limits
 from gateway.domain.visitors import Visitors
 from gateway.fast_creates import FastCreates
-from gateway.fastpath import FastHttpProtocol, fast_protocol
+from gateway.fastpath import FastHttpProtocol, FastRedirects, fast_protocol
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
@@ -156,7 +156,7 @@ async def _open_front(
     ratio = keep_ratio(config)
     front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
     fast = FastCreates(creates, front, keep_ratio=ratio, clock=clock)
-    return front, fast_protocol(fast), tracking
+    return front, fast_protocol(fast, FastRedirects(lookups, sinks.clicks, ratio)), tracking
 
 
 async def _open_lookups(
