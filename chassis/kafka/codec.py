@@ -4,6 +4,7 @@ Source: CloudEvents Kafka protocol binding 1.0.2, section 3.2 (attributes are he
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from chassis.kafka.record import Headers
 
@@ -25,18 +26,21 @@ def event_headers(
     """
     if time.tzinfo is None:
         raise ValueError("an event's time needs a time zone")
-    in_utc = time if time.tzinfo is UTC else time.astimezone(UTC)
-    at = in_utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
     headers: Headers = (
         _SPEC_VERSION,
         ("ce_id", event_id.encode()),
         ("ce_type", event_type.encode()),
         ("ce_source", source.encode()),
-        ("ce_time", at.encode()),
+        ("ce_time", _time_text(time)),
         ("ce_subject", subject.encode()),
         _CONTENT_TYPE,
     )
     return headers if traceparent is None else (*headers, (TRACEPARENT, traceparent.encode()))
+
+
+@lru_cache(maxsize=64)  # events of one crowd have one time
+def _time_text(time: datetime) -> bytes:
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
 
 
 def with_traceparent(headers: Headers, traceparent: str) -> Headers:
