@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -126,6 +127,7 @@ async def open_rig(engine: ValkeyEngine, *, timeout_s: float = _PATIENCE_S) -> A
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     """Waits for what must come."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(_POLL_S)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        await asyncio.sleep(_POLL_S)

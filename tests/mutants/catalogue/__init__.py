@@ -1,6 +1,7 @@
 """All mutants, in the order of the rules; the slow ones last."""
 
 from tests.mutants.catalogue import (
+    asking,
     changes,
     consequences,
     consumers,
@@ -8,6 +9,7 @@ from tests.mutants.catalogue import (
     creating,
     custom,
     functions,
+    near_links,
     outbox,
     reads,
     recovery,
@@ -19,6 +21,7 @@ from tests.mutants.mutant import Mutant
 ALL: tuple[Mutant, ...] = (
     *functions.MUTANTS,
     *reads.MUTANTS,
+    *near_links.MUTANTS,
     *changes.MUTANTS,
     *creating.MUTANTS,
     *recovery.MUTANTS,
@@ -27,6 +30,7 @@ ALL: tuple[Mutant, ...] = (
     *custom.MUTANTS,
     *consumers.MUTANTS,
     *counting.MUTANTS,
+    *asking.MUTANTS,
     *consequences.MUTANTS,
     *slow.MUTANTS,
 )
