@@ -9,7 +9,6 @@ from tests.mutants.catalogue import (
     creating,
     custom,
     functions,
-    near_links,
     outbox,
     reads,
     recovery,
@@ -21,7 +20,6 @@ from tests.mutants.mutant import Mutant
 ALL: tuple[Mutant, ...] = (
     *functions.MUTANTS,
     *reads.MUTANTS,
-    *near_links.MUTANTS,
     *changes.MUTANTS,
     *creating.MUTANTS,
     *recovery.MUTANTS,
