@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from struct import Struct
-from typing import NewType
+from typing import NamedTuple, NewType
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -168,8 +168,7 @@ def event_id_bytes(event_id: EventId) -> bytes:
     return bytes.fromhex(event_id.replace("-", ""))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxEntry:
+class OutboxEntry(NamedTuple):
     """One event on its way to Kafka: what the relay needs to make a record of it."""
 
     event_type: str  # full protobuf name, `ce_type`
@@ -217,8 +216,7 @@ def decode_outbox_entry(data: bytes) -> OutboxEntry:
 # ---------------------------------------------------------------- calls
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionCall:
+class FunctionCall(NamedTuple):
     """A call of the library: `client.fcall(*call.arguments)`, also on a pipeline."""
 
     name: str

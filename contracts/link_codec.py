@@ -66,11 +66,15 @@ def moment(message: Timestamp) -> datetime:
     Raises:
         UndecodableError: it is outside of the years 1 to 9999.
     """
-    nanos = message.nanos
+    return _moment(message.seconds, message.nanos)
+
+
+@lru_cache(maxsize=64)
+def _moment(seconds: int, nanos: int) -> datetime:
     try:
         if not 0 <= nanos < _SECOND_NS:
             raise UndecodableError("a timestamp is not normal")
-        return _EPOCH + timedelta(seconds=message.seconds, microseconds=nanos // 1000)
+        return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
     except OverflowError as exc:
         raise UndecodableError("a timestamp is out of range") from exc
 
@@ -79,19 +83,18 @@ def link_to_message(link: Link) -> link_pb2.Link:
     """The protobuf message of a link."""
     message = link_pb2.Link(
         short_code=link.short_code,
-        domain=link.domain,
         long_url=link.long_url,
         user_id=link.user_id,
-        is_custom=link.is_custom,
         version=link.version,
         state=STATES[link.state],
         created_at=_shared_timestamp(link.created_at),
         updated_at=_shared_timestamp(link.updated_at),
         redirect_status=link.redirect_status,
-        title=link.title,
-        tags=link.tags,
         event_id=link.event_id,
     )
+    if link.domain or link.is_custom or link.title or link.tags:  # what most have not costs nothing
+        message.domain, message.is_custom, message.title = link.domain, link.is_custom, link.title
+        message.tags.extend(link.tags)
     if link.restores_to is not LinkState.ACTIVE:
         message.restores_to = STATES[link.restores_to]
     for field in ("deleted_at", "expires_at", "starts_at"):

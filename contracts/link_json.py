@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from contracts.link import FieldChange, Link, LinkEvent
 
@@ -52,6 +53,7 @@ def changes_json(changes: Iterable[FieldChange]) -> Json:
     }
 
 
+@lru_cache(maxsize=64)  # links of one crowd have one time
 def time_text(moment: datetime) -> str:
     """RFC 3339 in UTC, ending in Z."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -90,7 +90,7 @@ class FastCreates:
         self._answer(protocol, cycle, answer, began)
 
     def _answer(self, protocol: Connection, cycle: RequestResponseCycle, answer: Answer, began: float) -> None:
-        shortcuts: Shortcuts = cast("Scope", cycle.scope)[SHORTCUTS]
+        shortcuts: Shortcuts = cast("Scope", cycle.scope).pop(SHORTCUTS)  # a ring, which nobody needs any more
         if not cycle.disconnected and not shortcuts.answer(answer.status, answer.headers, answer.body):
             protocol.start(cycle, _ready(answer))  # the connection ends, or does not take it just now
         self._front.observe(_METHOD, PATH, answer.status, self._clock.monotonic() - began)

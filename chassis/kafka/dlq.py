@@ -88,7 +88,7 @@ def cut_dead_letter_message(letter: DeadLetter, group: str) -> Message:
     """
     cut = replace(letter.record, key=letter.record.key[:DETAIL_BYTES_MAX], value=b"", headers=())
     message = dead_letter_message(replace(letter, record=cut), group)
-    return replace(message, headers=(*message.headers, (CUT, b"true")))
+    return message._replace(headers=(*message.headers, (CUT, b"true")))
 
 
 def resume_message(topic: str, group: str) -> Message:

@@ -39,8 +39,7 @@ class Record:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A record to be sent. `partition` None leaves the choice to the key's hash."""
 
     topic: str

@@ -43,7 +43,7 @@ def start_sends(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequenc
             continue
         span = _start("send", message.topic, SpanKind.PRODUCER, parent)
         own = telemetry.traceparent_of(span) or parent
-        sent.append(replace(message, headers=with_traceparent(message.headers, own)))
+        sent.append(message._replace(headers=with_traceparent(message.headers, own)))
         spans.append(span)
     return sent, spans
 

@@ -85,14 +85,15 @@ _stated = lru_cache(maxsize=1024)(principal_to_message)  # never changed, copied
 
 def create_request(body: NewLink, principal: Principal, idempotency_key: str) -> pb.CreateLinkRequest:
     """The creation that a body asks for."""
-    return pb.CreateLinkRequest(
-        principal=_stated(principal),
-        request_id=idempotency_key,
-        long_url=body.long_url,
-        custom_code=body.custom_code or "",
-        expires_at=timestamp(body.expires_at) if body.expires_at else None,
-        starts_at=timestamp(body.starts_at) if body.starts_at else None,
-        redirect_status=body.redirect_status or 0,
-        title=body.title or "",
-        tags=body.tags,
-    )
+    request = pb.CreateLinkRequest(principal=_stated(principal), request_id=idempotency_key, long_url=body.long_url)
+    if len(body.model_fields_set) == 1:
+        return request  # most say no more than where to, and what is not set costs nothing
+    request.custom_code = body.custom_code or ""
+    if body.expires_at:
+        request.expires_at.CopyFrom(timestamp(body.expires_at))
+    if body.starts_at:
+        request.starts_at.CopyFrom(timestamp(body.starts_at))
+    request.redirect_status = body.redirect_status or 0
+    request.title = body.title or ""
+    request.tags.extend(body.tags)
+    return request

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chassis.clock import Clock, uuid7
 from chassis.errors import Aborted, FailedPrecondition, Internal, ServiceError, Unavailable
@@ -29,8 +29,7 @@ _RACES_MAX = 32  # nobody loses so often; the caller's deadline comes first
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One of many links that are to be made: what, for whom, and the traceparent of who waits for it."""
 
     terms: Terms

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -181,7 +180,7 @@ def test_garbage_is_buried_and_stops_nothing(run: Callable[[Scenario], None], ka
         process = Analytics(deployment)
         try:
             await process.start()
-            await send(deployment.kafka, [good, replace(good, value=b"\xff"), good])
+            await send(deployment.kafka, [good, good._replace(value=b"\xff"), good])
             assert (await process.until_counted(key, 2)).clicks.total == 2
         finally:
             process.kill()
