@@ -13,7 +13,7 @@ class Config(ProcessConfig):
     http_port: int = 8080  # the public face
     public_url: str = "http://127.0.0.1:8080"  # what short_url begins with; a proxy in front has another address
     kafka: str  # bootstrap servers; clicks go there
-    redis: str  # the values of links, read only
+    redis: str  # the values of links, which are only read, and beats, which are written [L2]
     link_service: str  # host:port of the peers
     analytics: str
     webhook: str
