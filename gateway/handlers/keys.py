@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from chassis.auth import Principal, principal_to_message
 from gateway.handlers.access import Authenticated
+from gateway.handlers.link_requests import IdempotencyKey
 from gateway.handlers.models import CreatedKeyBody, NewKey
 from gateway.handlers.mutations import told_outcome
 from gateway.handlers.shapes import key_json
@@ -23,14 +24,18 @@ def keys_router(*, keys: "KeyServiceAsyncStub", authenticated: Authenticated) ->
     router = APIRouter(prefix="/api/keys", tags=["keys"])
 
     @router.post("", status_code=201, response_model=CreatedKeyBody, summary="Make another key for the account")
-    async def create(body: NewKey, principal: Principal = authenticated) -> Response:
-        """The key is shown this once. It can do no more than the key that asks for it."""
+    async def create(
+        body: NewKey, idempotency_key: IdempotencyKey = "", principal: Principal = authenticated
+    ) -> Response:
+        """The key is shown this once; again only to a repeat under the same Idempotency-Key within 24 h. It can do no
+        more than the key that asks for it."""
         stated = principal_to_message(principal)
         request = pb.CreateKeyRequest(
             principal=stated,  # without it link_service would take us for somebody who may make any key
             user_id=principal.user_id,
             scopes=body.scopes or stated.scopes,
             plan=stated.plan,
+            request_id=idempotency_key,
         )
         with told_outcome():
             response = await keys.CreateKey(request, timeout=MUTATION_TIMEOUT_S)

@@ -1,13 +1,15 @@
-"""Table `accounts` in DynamoDB: `U#<user>`/META the account, `U#<user>`/`K#<id>` a key, `H#<hash>`/KEY its look-up."""
+"""Table `accounts` in DynamoDB: `U#<user>`/META the account, `U#<user>`/`K#<id>` a key, `H#<hash>`/KEY its look-up,
+`U#<user>`/`R#<name>` what the idempotency key of a request for one stands for."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chassis.auth import Plan
 from chassis.dynamodb import dynamodb_errors
+from chassis.errors import Unavailable
 from contracts.link import UserId
 from contracts.tables import ACCOUNTS, META, account_pk, key_hash_pk
-from link_service.ports import StoredKey
+from link_service.ports import KeyClaim, StoredKey
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
@@ -45,6 +47,36 @@ class DynamoDBAccounts:
                 )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
+
+    async def claim_key(self, user_id: UserId, name: str, claim: KeyClaim, *, replaces_before: datetime) -> KeyClaim:
+        """Stores the claim under this name unless there is one that is not from before; the one that is stored then.
+
+        Raises:
+            Unavailable: the database is away; it may have been stored.
+        """
+        pk, sk = account_pk(user_id), f"R#{name}"
+        item: dict[str, Attribute] = {
+            "pk": {"S": pk},
+            "sk": {"S": sk},
+            "body_hash": {"S": claim.body_hash},
+            "salt": {"S": claim.salt},
+            "at": {"S": _text(claim.at)},
+        }
+        try:
+            with dynamodb_errors():
+                await self._client.put_item(
+                    TableName=ACCOUNTS.name,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#pk) OR #at < :before",
+                    ExpressionAttributeNames={"#pk": "pk", "#at": "at"},
+                    ExpressionAttributeValues={":before": {"S": _text(replaces_before)}},
+                )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            row = await self._get(pk, sk)
+            if row is None:
+                raise Unavailable("unavailable", "The claim of a key went away.", retry_after_s=1) from None
+            return KeyClaim(row["body_hash"]["S"], row["salt"]["S"], datetime.fromisoformat(row["at"]["S"]))
+        return claim
 
     async def add_key(self, key: StoredKey) -> None:
         """Stores a key: first what its owner sees, then the look-up that makes it valid.
@@ -94,3 +126,8 @@ class DynamoDBAccounts:
                 TableName=ACCOUNTS.name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=True
             )
         return answer.get("Item")
+
+
+def _text(at: datetime) -> str:
+    """A time such that texts sort as times do."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

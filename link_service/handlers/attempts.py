@@ -16,9 +16,8 @@ from chassis.errors import (
     Unavailable,
 )
 from contracts.link import EventId, Link, LinkKey, UserId
-from contracts.reasons import Reason
 from link_service.domain.intents import APPLY_WITHIN, Attempt, Intent
-from link_service.handlers.refusals import NoRoom
+from link_service.handlers.refusals import NoRoom, reused
 from link_service.ports import Intents, Late, LinkCache
 
 # A flow ends with one of these only before `mutate` or after a verdict of it that did nothing, and never repeats a call
@@ -157,4 +156,4 @@ def _must_match(stored: Intent, request: Repeatable) -> None:
         InvalidArgument: it is another one.
     """
     if stored.body_hash != request.body_hash:
-        raise InvalidArgument(Reason.IDEMPOTENCY_KEY_REUSED.code, "This idempotency key was used with another request.")
+        raise reused()

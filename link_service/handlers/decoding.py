@@ -14,10 +14,11 @@ from link_service.domain.changes import Revision
 from link_service.domain.links import ALL_FIELDS, Wish
 from link_service.handlers.attempts import Repeatable
 from link_service.handlers.refusals import invalid_field, not_found
+from shortener.key.v1.key_service_pb2 import CreateKeyRequest
 from shortener.link.v1 import link_service_pb2 as pb
 
 REQUEST_ID_MAX = 128
-Mutation = pb.CreateLinkRequest | pb.UpdateLinkRequest | pb.DeleteLinkRequest | pb.RestoreLinkRequest
+Mutation = pb.CreateLinkRequest | pb.UpdateLinkRequest | pb.DeleteLinkRequest | pb.RestoreLinkRequest | CreateKeyRequest
 _DOMAIN = re.compile(r"[a-z0-9.-]{1,253}")
 _USER_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")  # becomes part of keys and of names in Redis
 

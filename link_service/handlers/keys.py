@@ -5,6 +5,7 @@ import hmac
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 
 from chassis.auth import Access, Plan, Principal, principal_from_message, principal_to_message
@@ -16,10 +17,11 @@ from contracts.api_keys import BODY_LENGTH, PREFIX, format_key, is_well_formed
 from contracts.codes import ALPHABET
 from contracts.link_codec import timestamp
 from contracts.scopes import ACCOUNT_SCOPES, OPERATE
-from link_service.handlers.decoding import user_id_of
+from link_service.handlers.attempts import Repeatable
+from link_service.handlers.decoding import repeatable_of, user_id_of
 from link_service.handlers.metrics import KEY_VERDICTS
-from link_service.handlers.refusals import invalid_field
-from link_service.ports import Accounts, StoredKey
+from link_service.handlers.refusals import invalid_field, reused
+from link_service.ports import Accounts, KeyClaim, StoredKey
 from shortener.key.v1 import key_service_pb2 as pb
 from shortener.key.v1 import key_service_pb2_grpc as pb_grpc
 
@@ -32,6 +34,8 @@ _ASK_S = 0.25  # for the table's answer when there is an older verdict to fall b
 _AWAY_S = 1.5  # since a question failed: longer than from one trial of the breaker's to the end of the next
 _ASK_FIRST_S = 0.8  # within the second that callers give us
 _REMEMBERED_MAX = 10_000
+_SALT_BYTES = 32
+_CLAIM_HOLDS = timedelta(hours=24)
 _SHOWN = len(PREFIX) + 4  # characters of a key that its owner may see again
 
 
@@ -57,6 +61,22 @@ class KeyVerifier:
     def hash_of(self, key: str) -> str:
         """Under which name a key is kept."""
         return hmac.new(self._pepper, key.encode(), sha256).hexdigest()
+
+    def key_of(self, salt: str) -> str:
+        """The API key that is derived from a salt: chance to whoever lacks either the salt or the pepper."""
+        number = int.from_bytes(self._derived("key", salt), "big")
+        digits = []
+        for _ in range(BODY_LENGTH):
+            number, digit = divmod(number, len(ALPHABET))
+            digits.append(ALPHABET[digit])
+        return format_key("".join(digits))
+
+    def key_id_of(self, salt: str) -> str:
+        """Its public id."""
+        return self._derived("id", salt)[:8].hex()
+
+    def _derived(self, what: str, salt: str) -> bytes:
+        return hmac.new(self._pepper, f"api key, {what}, of {salt}".encode(), sha256).digest()
 
     async def verify(self, key: str) -> Principal:
         """Whom the key stands for. The table's verdict serves for 1 s, and up to 1 h while the table is away. Only who
@@ -162,19 +182,39 @@ class KeyHandlers(pb_grpc.KeyServiceServicer):
         if request.principal.user_id:
             _admit(principal_from_message(request.principal), user_id, scopes)
         plan = Plan.PREMIUM if request.plan == pb.PLAN_PREMIUM else Plan.FREE
-        now = self._clock.now()
-        secret = format_key("".join(secrets.choice(ALPHABET) for _ in range(BODY_LENGTH)))
+        claim = await self._claim(repeatable_of(request, Principal(user_id, frozenset())))
+        secret = self._verifier.key_of(claim.salt)
         key = StoredKey(
-            key_id=secrets.token_hex(8),
+            key_id=self._verifier.key_id_of(claim.salt),
             key_hash=self._verifier.hash_of(secret),
             user_id=user_id,
             scopes=scopes,
             prefix=secret[:_SHOWN],
-            created_at=now,
+            created_at=claim.at,
         )
-        await self._accounts.open_account(user_id, plan, now)
+        await self._accounts.open_account(user_id, plan, claim.at)
         await self._accounts.add_key(key)
         return pb.CreateKeyResponse(api_key=_message(key), secret=secret)
+
+    async def _claim(self, request: Repeatable) -> KeyClaim:
+        """What the key is derived from: new, or what an earlier call under the same idempotency key stored, so that its
+        repeat makes and tells the very same key, which nobody has to keep for that.
+
+        Raises:
+            InvalidArgument: the idempotency key came with another request before.
+            Unavailable: the table is away.
+        """
+        now = self._clock.now()
+        claim = KeyClaim(request.body_hash, secrets.token_hex(_SALT_BYTES), now)
+        if not request.idempotency_key:
+            return claim
+        name = self._verifier.hash_of(
+            f"request {request.idempotency_key}"
+        )  # a client's text is no part of a row's name
+        stored = await self._accounts.claim_key(request.user_id, name, claim, replaces_before=now - _CLAIM_HOLDS)
+        if stored.body_hash != request.body_hash:
+            raise reused()
+        return stored
 
     async def VerifyKey(self, request: pb.VerifyKeyRequest, _context: object) -> pb.VerifyKeyResponse:  # noqa: N802
         """Tells whom a key stands for."""

@@ -23,6 +23,11 @@ def invalid_field(field: str, sentence: str) -> InvalidArgument:
     return InvalidArgument(Reason.INVALID_FIELD.code, sentence, fields=(FieldViolation(field, sentence),))
 
 
+def reused() -> InvalidArgument:
+    """The error that tells of an idempotency key that stands for another request."""
+    return InvalidArgument(Reason.IDEMPOTENCY_KEY_REUSED.code, "This idempotency key was used with another request.")
+
+
 class NoRoom(Unavailable):
     """Redis has answered that it has no room: unlike with others of this kind, it is certain that nothing was done."""
 

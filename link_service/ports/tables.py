@@ -109,8 +109,23 @@ class StoredKey:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """What the idempotency key of a request for an API key stands for: all that the API key is derived from, beside a
+    secret of the deployment's, which the table does not have."""
+
+    body_hash: str
+    salt: str
+    at: datetime
+
+
 class Accounts(Protocol):
-    """Table `accounts`: accounts and their keys."""
+    """Table `accounts`: accounts, their keys, and what requests for keys stand for."""
+
+    async def claim_key(self, user_id: UserId, name: str, claim: KeyClaim, *, replaces_before: datetime) -> KeyClaim:
+        """Stores the claim under this name unless there is one that is not from before; the one that is stored then.
+        Safe to repeat."""
+        ...
 
     async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> None:
         """Makes the account if it is new; one that exists keeps its plan. Safe to repeat."""

@@ -33,6 +33,7 @@ from link_service.ports import (
     CacheServer,
     IdCounter,
     Intents,
+    KeyClaim,
     LinkKeys,
     LinkTable,
     StoredKey,
@@ -385,6 +386,27 @@ def test_every_link_is_on_one_page(play: Play, rows: int) -> None:
         for wrong in ("x", "W10=", "ö"):
             with pytest.raises(BadCursorError):
                 await stores.keys.page(wrong, rows=rows)
+
+    play(scenario)
+
+
+@pytest.mark.rule("I1")
+def test_a_claim_of_a_key_stands_until_it_is_too_old(play: Play) -> None:
+    """The first one under a name is everybody's, for as long as idempotency keys are honoured; names are an account's
+    own."""
+
+    async def scenario(stores: Stores) -> None:
+        ada, eve = UserId(f"ada-{next(_numbers)}"), UserId(f"eve-{next(_numbers)}")
+        first, second = KeyClaim("b1", "s1", AT), KeyClaim("b2", "s2", AT + timedelta(hours=25))
+        long_ago, claims = AT - timedelta(days=1), stores.accounts.claim_key
+
+        assert await claims(ada, "n", first, replaces_before=long_ago) == first
+        assert await claims(ada, "n", second, replaces_before=long_ago) == first
+        assert await claims(ada, "n", second, replaces_before=AT) == first
+        assert await claims(eve, "n", second, replaces_before=long_ago) == second
+        assert await claims(ada, "other", second, replaces_before=long_ago) == second
+        assert await claims(ada, "n", second, replaces_before=AT + timedelta(hours=1)) == second
+        assert await claims(ada, "n", first, replaces_before=AT + timedelta(hours=1)) == second
 
     play(scenario)
 

@@ -13,7 +13,7 @@ from contracts.link_codec import UndecodableError
 from contracts.link_rows import Reservation
 from link_service.domain.ids import IdBlock
 from link_service.domain.intents import Intent
-from link_service.ports import READS_MAX, BadCursorError, KeyPage, StoredKey
+from link_service.ports import READS_MAX, BadCursorError, KeyClaim, KeyPage, StoredKey
 
 
 @dataclass
@@ -220,11 +220,19 @@ class FakeAccounts(Switch):
 
     plans: dict[UserId, Plan] = field(default_factory=dict)
     keys: dict[str, StoredKey] = field(default_factory=dict)
+    claims: dict[tuple[UserId, str], KeyClaim] = field(default_factory=dict)
     asked: int = 0
 
     async def open_account(self, user_id: UserId, plan: Plan, at: datetime) -> None:
         self.answer()
         self.plans.setdefault(user_id, plan)
+
+    async def claim_key(self, user_id: UserId, name: str, claim: KeyClaim, *, replaces_before: datetime) -> KeyClaim:
+        self.answer()
+        stored = self.claims.get((user_id, name))
+        if stored is None or stored.at < replaces_before:
+            stored = self.claims[user_id, name] = claim
+        return stored
 
     async def add_key(self, key: StoredKey) -> None:
         self.answer()

@@ -31,7 +31,8 @@ def test_a_key_is_made_for_ones_own_account() -> None:
     """201 in the documented shape, not to be cached; the caller's principal is stated for link_service to judge."""
 
     async def scenario(door: Door) -> None:
-        answer = await door.client.post("/api/keys", json={"scopes": [LINKS_READ]})
+        headers = {"idempotency-key": "k-1"}
+        answer = await door.client.post("/api/keys", json={"scopes": [LINKS_READ]}, headers=headers)
 
         assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
         made = models.CreatedKeyBody.model_validate(answer.json())
@@ -41,6 +42,7 @@ def test_a_key_is_made_for_ones_own_account() -> None:
         assert made.secret.startswith(made.prefix)
         request = door.peers.keys.requests[-1]
         assert principal_from_message(request.principal) == ALICE
+        assert request.request_id == "k-1"
         assert door.peers.keys.keys[made.secret] == Principal("alice", frozenset({LINKS_READ}), Plan.PREMIUM)
 
     run(scenario)

@@ -53,6 +53,60 @@ async def is_known(desk: Desk, secret: str) -> bool:
     return True
 
 
+@pytest.mark.rule("I1")
+def test_a_repeat_under_an_idempotency_key_is_told_the_same_key() -> None:
+    """Secret included, also when the table went away in the middle of the first try; and the key is one."""
+
+    async def scenario(desk: Desk) -> None:
+        first = await desk.make(request_id="r-1", scopes=["links:read"])
+        desk.accounts.keys.clear()  # the first try came no further than the claim
+        await desk.clock.sleep(3600)
+
+        again = await desk.make(request_id="r-1", scopes=["links:read"])
+
+        assert again == first
+        assert await is_known(desk, first.secret)
+        assert len(desk.accounts.keys) == 1
+        assert first.secret not in repr(desk.accounts)
+
+    play(scenario)
+
+
+@pytest.mark.rule("I1")
+def test_what_is_another_request_is_no_repeat() -> None:
+    """Another idempotency key, another account, none, or a day later: another key. Another body: refused."""
+
+    async def scenario(desk: Desk) -> None:
+        requests: list[dict[str, object]] = [
+            {"request_id": "r-1"}, {"request_id": "r-2"}, {"request_id": "r-1", "user_id": "eve"}, {}, {},
+        ]  # fmt: skip
+        made = [await desk.make(**fields) for fields in requests]
+        with pytest.raises(InvalidArgument) as caught:
+            await desk.make(request_id="r-1", scopes=["links:read"])
+        await desk.clock.sleep(24 * 3600 + 1)
+        made.append(await desk.make(request_id="r-1"))
+
+        assert caught.value.reason == "idempotency_key_reused"
+        assert len({answer.secret for answer in made}) == len({answer.api_key.key_id for answer in made}) == 6
+
+    play(scenario)
+
+
+def test_the_pepper_and_the_table_make_a_key_together() -> None:
+    """Who has the table alone, or the pepper alone, cannot tell a key."""
+
+    async def scenario(desk: Desk) -> None:
+        made = await desk.make(request_id="r-1")
+        (claim,) = desk.accounts.claims.values()
+        other = KeyVerifier(desk.accounts, b"q" * 32, TaskRoom(), desk.clock)
+
+        assert desk.verifier.key_of(claim.salt) == made.secret
+        assert other.key_of(claim.salt) != made.secret
+        assert "r-1" not in repr(desk.accounts.claims)
+
+    play(scenario)
+
+
 def test_a_key_is_kept_as_its_hash_only() -> None:
     """The key is shown once; the table has its HMAC under the pepper, and enough to recognise it by."""
 

@@ -25,27 +25,27 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shortener/key/v1/key_service.proto\x12\x10shortener.key.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\tPrincipal\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12$\n\x04plan\x18\x03 \x01(\x0e\x32\x16.shortener.key.v1.Plan\"y\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x0e\n\x06prefix\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x10\x43reateKeyRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12$\n\x04plan\x18\x04 \x01(\x0e\x32\x16.shortener.key.v1.Plan\"N\n\x11\x43reateKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.shortener.key.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\"\n\x10VerifyKeyRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"C\n\x11VerifyKeyResponse\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal*=\n\x04Plan\x12\x14\n\x10PLAN_UNSPECIFIED\x10\x00\x12\r\n\tPLAN_FREE\x10\x01\x12\x10\n\x0cPLAN_PREMIUM\x10\x02\x32\xb8\x01\n\nKeyService\x12T\n\tCreateKey\x12\".shortener.key.v1.CreateKeyRequest\x1a#.shortener.key.v1.CreateKeyResponse\x12T\n\tVerifyKey\x12\".shortener.key.v1.VerifyKeyRequest\x1a#.shortener.key.v1.VerifyKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shortener/key/v1/key_service.proto\x12\x10shortener.key.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\tPrincipal\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12$\n\x04plan\x18\x03 \x01(\x0e\x32\x16.shortener.key.v1.Plan\"y\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x0e\n\x06prefix\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x01\n\x10\x43reateKeyRequest\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12$\n\x04plan\x18\x04 \x01(\x0e\x32\x16.shortener.key.v1.Plan\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"N\n\x11\x43reateKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.shortener.key.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\"\n\x10VerifyKeyRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"C\n\x11VerifyKeyResponse\x12.\n\tprincipal\x18\x01 \x01(\x0b\x32\x1b.shortener.key.v1.Principal*=\n\x04Plan\x12\x14\n\x10PLAN_UNSPECIFIED\x10\x00\x12\r\n\tPLAN_FREE\x10\x01\x12\x10\n\x0cPLAN_PREMIUM\x10\x02\x32\xb8\x01\n\nKeyService\x12T\n\tCreateKey\x12\".shortener.key.v1.CreateKeyRequest\x1a#.shortener.key.v1.CreateKeyResponse\x12T\n\tVerifyKey\x12\".shortener.key.v1.VerifyKeyRequest\x1a#.shortener.key.v1.VerifyKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortener.key.v1.key_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLAN']._serialized_start=621
-  _globals['_PLAN']._serialized_end=682
+  _globals['_PLAN']._serialized_start=641
+  _globals['_PLAN']._serialized_end=702
   _globals['_PRINCIPAL']._serialized_start=89
   _globals['_PRINCIPAL']._serialized_end=171
   _globals['_APIKEY']._serialized_start=173
   _globals['_APIKEY']._serialized_end=294
   _globals['_CREATEKEYREQUEST']._serialized_start=297
-  _globals['_CREATEKEYREQUEST']._serialized_end=434
-  _globals['_CREATEKEYRESPONSE']._serialized_start=436
-  _globals['_CREATEKEYRESPONSE']._serialized_end=514
-  _globals['_VERIFYKEYREQUEST']._serialized_start=516
-  _globals['_VERIFYKEYREQUEST']._serialized_end=550
-  _globals['_VERIFYKEYRESPONSE']._serialized_start=552
-  _globals['_VERIFYKEYRESPONSE']._serialized_end=619
-  _globals['_KEYSERVICE']._serialized_start=685
-  _globals['_KEYSERVICE']._serialized_end=869
+  _globals['_CREATEKEYREQUEST']._serialized_end=454
+  _globals['_CREATEKEYRESPONSE']._serialized_start=456
+  _globals['_CREATEKEYRESPONSE']._serialized_end=534
+  _globals['_VERIFYKEYREQUEST']._serialized_start=536
+  _globals['_VERIFYKEYREQUEST']._serialized_end=570
+  _globals['_VERIFYKEYRESPONSE']._serialized_start=572
+  _globals['_VERIFYKEYRESPONSE']._serialized_end=639
+  _globals['_KEYSERVICE']._serialized_start=705
+  _globals['_KEYSERVICE']._serialized_end=889
 # @@protoc_insertion_point(module_scope)

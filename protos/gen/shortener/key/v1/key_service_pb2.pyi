@@ -128,10 +128,13 @@ class CreateKeyRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Account to make the key for; created on first use."""
     plan: Global___Plan.ValueType
     """Plan of the account if it is created now."""
+    request_id: _builtins.str
+    """Idempotency key, at most 128 characters: for 24 h the same request gets the same key, secret included. Empty: none."""
     @_builtins.property
     def principal(self) -> Global___Principal:
         """Who asks; set by the gateway and the local supervisor only."""
@@ -147,10 +150,11 @@ class CreateKeyRequest(_message.Message):
         user_id: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         plan: Global___Plan.ValueType = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "principal", b"principal", "scopes", b"scopes", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "principal", b"principal", "request_id", b"request_id", "scopes", b"scopes", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
