@@ -24,6 +24,7 @@ from chassis.auth import Access
 from chassis.clock import SystemClock
 from chassis.config import read_secret
 from chassis.dynamodb import open_dynamodb
+from chassis.dynamodb_statements import open_statements
 from chassis.grpc_client import open_channel
 from chassis.grpc_server import GrpcServer, Service
 from chassis.health import Readiness
@@ -50,7 +51,10 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         dynamodb = await stack.enter_async_context(
             open_dynamodb(config.dynamodb, timeout_s=config.dynamodb_timeout_s, check_parameters=False)
         )
-        rows = DynamoDBRowStore(dynamodb, timeout_s=config.dynamodb_timeout_s)
+        statements = await stack.enter_async_context(
+            open_statements(dynamodb, config.dynamodb, timeout_s=config.dynamodb_timeout_s)
+        )
+        rows = DynamoDBRowStore(dynamodb, statements, timeout_s=config.dynamodb_timeout_s)
         checkpoints = DynamoDBCheckpoints(dynamodb, timeout_s=config.dynamodb_timeout_s)
         admin = await stack.enter_async_context(
             Admin(config.kafka, client_id=f"{config.address}-admin", timeout_s=config.kafka_admin_timeout_s)

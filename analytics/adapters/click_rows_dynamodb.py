@@ -15,6 +15,7 @@ from analytics.domain.book import Write
 from analytics.domain.clicks import AnyId, Day, Hour
 from analytics.domain.rows import AnyImage, RowImage, TopImage
 from chassis.dynamodb import dynamodb_errors
+from chassis.dynamodb_statements import Statements
 from chassis.errors import Unavailable
 from contracts.link import LinkKey, UserId
 from contracts.tables import CLICKS, clicks_pk, clicks_tops_pk
@@ -30,8 +31,9 @@ _QUERIES_MAX = 16  # days of one question that are read at the same time
 class DynamoDBRowStore:
     """RowStore on table `clicks`. `timeout_s` bounds each request."""
 
-    def __init__(self, client: "DynamoDBClient", *, timeout_s: float) -> None:
+    def __init__(self, client: "DynamoDBClient", statements: Statements, *, timeout_s: float) -> None:
         self._client = client
+        self._statements = statements
         self._timeout_s = timeout_s
 
     async def load(self, row_ids: Collection[AnyId]) -> Mapping[AnyId, AnyImage]:
@@ -45,10 +47,7 @@ class DynamoDBRowStore:
         if not writes:
             return []
         statements = [_update(write.image) if write.stored else _insert(write.image) for write in writes]
-        with dynamodb_errors():
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._client.batch_execute_statement(Statements=statements)
-        return [_taken(result) for result in answer["Responses"]]
+        return [_taken(answer) for answer in await self._statements.execute(statements)]
 
     async def read(self, key: LinkKey, hours: range) -> Sequence[RowImage]:
         """The rows of a link in these hours."""

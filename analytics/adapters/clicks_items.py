@@ -7,11 +7,12 @@ Form 1, which had an attribute for each count and no labels, is still read.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from analytics.adapters.accounts_message import accounts_from, accounts_message
 from analytics.domain.checkpoints import Checkpoint
-from analytics.domain.clicks import AnyId, Day, Hour, RowId, TopId
+from analytics.domain.clicks import DAY_HOURS, AnyId, Day, Hour, RowId, TopId
 from analytics.domain.ledger import Accounts
 from analytics.domain.rows import AnyImage, Applied, RowImage, TopImage
 from analytics.domain.sequences import Spool
@@ -26,13 +27,16 @@ else:
 
 Item = dict[str, Attribute]
 _FORM = "2"
+_KNOWN_MAX = 5000  # hours and days whose names are remembered
 
 
+@lru_cache(maxsize=_KNOWN_MAX)
 def hour_start(hour: Hour) -> datetime:
     """The first moment of an hour."""
     return datetime.fromtimestamp(hour * 3600, UTC)
 
 
+@lru_cache(maxsize=_KNOWN_MAX)
 def day_start(day: Day) -> datetime:
     """The first moment of a day."""
     return datetime.fromtimestamp(day * 86_400, UTC)
@@ -65,8 +69,7 @@ def row_from(item: Item) -> AnyImage:
     if kind == "T":
         return _top_from(item, TopId(_partition(item), UserId(name), _day(day)), applied)
     hour_text, _, partition = item["sk"]["S"].removeprefix("H").partition("#P")
-    start = datetime.strptime(day + hour_text, "%Y%m%d%H").replace(tzinfo=UTC)
-    row_id = RowId(LinkKey(name), Hour(int(start.timestamp()) // 3600), int(partition))
+    row_id = RowId(LinkKey(name), Hour(_day(day) * DAY_HOURS + int(hour_text)), int(partition))
     if "d" not in item:
         return _old_row_from(item, row_id, applied)
     state = ClickRowState.FromString(bytes(item["d"]["B"]))
@@ -162,6 +165,7 @@ def _names(pk: str) -> tuple[str, str, str]:
     return kind, name, day
 
 
+@lru_cache(maxsize=_KNOWN_MAX)
 def _day(text: str) -> Day:
     return Day(int(datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).timestamp()) // 86_400)
 

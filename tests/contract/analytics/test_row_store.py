@@ -13,6 +13,7 @@ from analytics.domain.clicks import Day, Hour, RowId, TopId
 from analytics.domain.rows import Applied, Row, RowImage, TopImage, TopRow
 from analytics.ports import RowStore
 from chassis.dynamodb import open_dynamodb
+from chassis.dynamodb_statements import open_statements
 from chassis.errors import Unavailable
 from contracts.link import LinkKey, UserId
 from linkmesh.local.engines import DynamoDBEngine
@@ -34,8 +35,8 @@ def run(request: pytest.FixtureRequest) -> Callable[[Check], None]:
 
 
 async def _on_dynamodb(endpoint: str, check: Check) -> None:
-    async with open_dynamodb(endpoint) as client:
-        await check(DynamoDBRowStore(client, timeout_s=5))
+    async with open_dynamodb(endpoint) as client, open_statements(client, endpoint, timeout_s=5) as statements:
+        await check(DynamoDBRowStore(client, statements, timeout_s=5))
 
 
 def new_key() -> LinkKey:
