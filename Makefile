@@ -89,6 +89,10 @@ bench: $(VENV)/.dev engines ## Redirects and creates beside nginx (ARGS="--peer 
 bench-clicks: $(VENV)/.dev engines ## A minute at 10 000 redirects a second, at three paces of flushes
 	@$(BIN)/python -m bench.clicks $(ARGS)
 
+.PHONY: bench-profile
+bench-profile: $(VENV)/.dev ## Where the microseconds of a redirect go, step by step
+	@$(BIN)/python -m bench.ladder $(ARGS)
+
 .PHONY: bench-pipeline
 bench-pipeline: $(VENV)/.dev engines ## Relay, creates at fixed rates, recovery after kills
 	@$(BIN)/python -m bench.pipeline $(ARGS)

@@ -53,6 +53,11 @@ async def metric_sum(admin_port: int, name: str, **labels: str) -> float:
     )
 
 
+async def dropped(admin_ports: Sequence[int]) -> int:
+    """The clicks for which these gateways had no room."""
+    return round(sum([await metric_sum(port, "clicks_dropped_total") for port in admin_ports]))
+
+
 async def all_clicks(admin_ports: Sequence[int]) -> int:
     """The clicks that these instances of analytics have added to a row since they started."""
     return round(sum([await metric_sum(port, "clicks_counted_total") for port in admin_ports]))

@@ -1,20 +1,20 @@
 """Of every row a fixed number of requests, before anything else runs: what was answered must be what was counted."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
-from bench import counted, fixed, links, open_loop
+from bench import counted, fixed, instances, links, open_loop, processes
 from bench.counted import Counter
 from bench.fixed import Exact
 from bench.load import BROWSER
 from bench.paced import Plan
 from bench.persisted import persisted
 from bench.report import Counted
-from bench.rounds import LOAD_CORE
-from bench.scene import Scene, cold_numbers, make_link
-from bench.targets import COLD_CONNECTIONS, CONNECTIONS, CREATES, bearer, warm_gateway
+from bench.rounds import LOAD_CORE, SERVER_CORE
+from bench.scene import KEEPING, Scene, cold_numbers, make_link
+from bench.targets import COLD_CONNECTIONS, CONNECTIONS, CREATES, bearer, encoded
 
 REDIRECTS, MISSES, CREATED = 50_000, 20_000, 2_000
 
@@ -24,9 +24,10 @@ async def measure(scene: Scene) -> dict[str, Counted]:
     made: dict[str, Counted] = {}
     hot = scene.gateways["hot"].url
     made["linkmesh-hot"] = await _one_link(scene, hot, REDIRECTS)
-    made["linkmesh-asgi"] = await _one_link(scene, hot, REDIRECTS, "?x")
+    made["linkmesh-answer"] = await _kept(scene)
+    made["linkmesh-asgi"] = await _one_link(scene, hot, REDIRECTS, encoded)
     made["linkmesh-zipf"] = await _many_links(scene, hot, links.zipf(scene.sizes.zipf, REDIRECTS, seed=2), REDIRECTS)
-    warm = scene.gateways[warm_gateway(scene)]
+    warm = scene.gateways["warm"]
     made["linkmesh-warm"] = await _many_links(scene, warm.url, links.evenly(scene.sizes.warm, MISSES, seed=2), MISSES)
     if scene.sizes.cold:
         made["linkmesh-cold"] = await _cold(scene, warm.port)
@@ -42,9 +43,22 @@ def clicks(scene: Scene) -> Counter:
     return partial(counted.all_clicks, [scene.system.options.ports["analytics-admin"]])
 
 
-async def _one_link(scene: Scene, gateway: str, count: int, query: str = "") -> Counted:
+async def _one_link(scene: Scene, gateway: str, count: int, spelled: Callable[[str], str] = str) -> Counted:
     code = await make_link(scene.system)
-    answer = await _redirects([f"{gateway}/{code}{query}"], count)
+    answer = await _redirects([f"{gateway}/{spelled(code)}"], count)
+    return await _of_statistics(scene, code, answer)
+
+
+async def _kept(scene: Scene) -> Counted:
+    """A gateway that sends nothing ends, and its clicks are sent by another one that shares its spools' place."""
+    code = await make_link(scene.system)
+    async with instances.running(scene.system, "gateway", "gateway-keeping", KEEPING) as gateway:
+        processes.pin([gateway.pid], SERVER_CORE)
+        answer = await _redirects([f"{gateway.url}/{code}"], REDIRECTS)
+    return await _of_statistics(scene, code, answer)
+
+
+async def _of_statistics(scene: Scene, code: str, answer: Exact) -> Counted:
     statistics = partial(counted.clicks_of, scene.system.gateway, scene.system.api_key, [code])
     return Counted(answer.sent, answer.answered, await counted.settled(statistics, answer.answered))
 

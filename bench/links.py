@@ -75,7 +75,9 @@ def values_of(numbers: Sequence[int]) -> dict[str, bytes]:
     message = link_to_message(first)  # one for all: making it anew is half of the work
     for number in numbers:
         message.short_code, message.long_url = code_of(number), url_of(number)
-        values[url_key(link_key(message.short_code))] = encode_entry(first, message)
+        values[url_key(link_key(message.short_code))] = encode_entry(
+            first, message.SerializeToString(deterministic=True)
+        )
     return values
 
 

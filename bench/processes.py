@@ -41,11 +41,17 @@ def yield_to_load(pids: Iterable[int]) -> None:
 
 def cpu_s(pids: Iterable[int]) -> float:
     """Seconds of CPU (user and system) that these processes have used so far."""
-    total = 0.0
+    return sum(user_and_system_s(pids))
+
+
+def user_and_system_s(pids: Iterable[int]) -> tuple[float, float]:
+    """The same in two."""
+    user = system = 0.0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) * _TICK_S
-    return total
+        user += int(fields[11]) * _TICK_S
+        system += int(fields[12]) * _TICK_S
+    return user, system
 
 
 async def quiet(pids: Iterable[int], *, patience_s: float = 30.0) -> bool:

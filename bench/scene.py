@@ -1,7 +1,6 @@
 """The system under test, pinned: who is on which core, which gateways there are, and the links they are asked for."""
 
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,8 +18,14 @@ from linkmesh.local.supervisor import LocalSystem
 _SERVERS = ("gateway", "link_service", "valkey")
 _PROMPT = (*_SERVERS, "dynamodb")
 
-# Gateways beside the one that has everything on, each with one thing otherwise.
-VARIANTS: Mapping[str, Mapping[str, str]] = {}
+KEEPING: Mapping[str, str] = {"LINKMESH_SHIP_CLICKS": "false"}  # a gateway that records clicks and does not send them
+_SPOOL_BYTES = 8 << 30  # of one that keeps the clicks of all rounds; a full spool drops clicks, which costs less
+
+
+def variants(folder: Path) -> Mapping[str, Mapping[str, str]]:
+    """The settings of gateways beside the one that has everything on, each with one thing otherwise."""
+    spool = {"LINKMESH_SPOOL_DIR": str(folder / "spool"), "LINKMESH_SPOOL_BYTES_MAX": str(_SPOOL_BYTES)}
+    return {"answer": {**KEEPING, **spool}, "warm": {"LINKMESH_NEAR_LINKS_MAX": "0"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,7 @@ async def pinned(
     """Starts the other gateways, nginx and the peers, and puts everybody in place."""
     async with AsyncExitStack() as stack:
         gateways = {"hot": of_system(system)}
-        for name, settings in VARIANTS.items():
-            if missing := instances.unknown_settings("gateway", settings):
-                print(f"bench: the gateway has no {', '.join(missing)}; no linkmesh-{name}", file=sys.stderr)
-                continue
+        for name, settings in variants(folder).items():
             special = instances.running(system, "gateway", f"gateway-{name}", settings)
             gateways[name] = await stack.enter_async_context(special)
         limits: list[Peer] = []

@@ -1,8 +1,10 @@
 """Links that the bench writes past the API are links, and are asked for by Zipf's law."""
 
 from collections import Counter
+from urllib.parse import unquote
 
 from bench import links
+from bench.targets import encoded
 from contracts.cache import decode_entry, url_key
 from contracts.codes import is_generated_shape, is_possible_code
 from contracts.link import LinkKey
@@ -43,3 +45,10 @@ def test_popularity_follows_zipfs_law() -> None:
 def test_each_code_has_its_line() -> None:
     """paths.lua finds the n-th line by its place in the file."""
     assert {len(f"{links.code_of(number)}\n".encode()) for number in (0, 35, 36, 10**6)} == {8}
+
+
+def test_a_code_in_other_bytes_is_the_same_code() -> None:
+    """What the app answers is the link that is asked for, though the target differs from what is ready."""
+    for code in ("abcdefg", "0Zz9aB3", "b-00001"):
+        assert encoded(code) != code
+        assert unquote(encoded(code)) == code

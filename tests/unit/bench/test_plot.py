@@ -2,6 +2,10 @@
 
 import xml.etree.ElementTree as ET
 
+import pytest
+
+from bench import ladder
+from bench.ladder import Step
 from bench.plot import Bar, Panel, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -32,3 +36,14 @@ def test_bars_of_nothing_are_drawn() -> None:
     image = ET.fromstring(svg([Panel("none", []), Panel("zero", [Bar("x", 0.0)])]))
 
     assert [bar.get("width") for bar in image.iter(f"{SVG}rect")] == ["0.0"]
+
+
+def test_a_step_costs_what_it_adds() -> None:
+    """The profile tells of each step what it costs beyond the one before, and of nginx only what it costs."""
+    steps = [Step("nginx", 5.5, 1.7, 3.8, 1e5), Step("bytes", 4.8, 1.0, 3.8, 1e5), Step("parsed", 6.3, 2.2, 4.1, 1e5)]
+
+    lines = ladder.text(steps).splitlines()[2:]
+
+    assert [line.split("|")[5].strip() for line in lines] == ["-", "+4.8", "+1.5"]
+    widths = [float(bar.get("width", 0)) for bar in ET.fromstring(ladder.plot(steps)).iter(f"{SVG}rect")]
+    assert widths[1] / widths[0] == pytest.approx(1.5 / 4.8, rel=0.01)
