@@ -1,9 +1,12 @@
-"""What is changed through one gateway is so at every gateway, at once.
+"""What is changed through one gateway is so there at once, and at every other one within 100 ms [P2].
 
-Every gateway asks Redis for every redirect, so what was acknowledged is what the next request anywhere meets; there is
-no cache in between that would have to be told.
+Gateways keep links in memory; the one that forwards a change drops its own copy before it answers, the others are told
+by Redis. On a quiet machine that takes them about a millisecond.
 """
 
+import statistics
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -51,24 +54,73 @@ def visit(client: Client, code: str) -> tuple[int, str]:
     return eventually(lambda: seen if (seen := client.visit(code))[0] != 503 else None)
 
 
-@pytest.mark.rule("P2", "R1")
+_BUSY_S = 2.0  # what a machine that is busy with other things may add to 100 ms
+
+
+@pytest.mark.rule("P2", "R1", "L1", "L2")
 def test_a_delete_a_restore_and_an_update_act_at_once_at_every_gateway(gateways: Gateways) -> None:
-    """Acknowledged through one gateway, it is what the very next request at either meets; in turns, ten times."""
+    """Acknowledged through one gateway, it is what the very next request there meets, and soon those at the other; in
+    turns, ten times."""
     here, there = gateways
     code = create(here)
     assert visit(here, code) == visit(there, code) == (302, "https://example.org/")
+    target = "https://example.org/"
+    waits_s = []
 
     for number in range(10):
-        target = f"https://example.org/{number}"
-        changing, asking = (here, there) if number % 2 else (there, here)
+        before, target = target, f"https://example.org/{number}"
+        changing, other = (here, there) if number % 2 else (there, here)
         for change, expected in (
             (changing.delete_link, (410, "")),
-            (asking.restore_link, None),
+            (changing.restore_link, (302, before)),
             (lambda code: changing.update_link(code, {"long_url": target}), (302, target)),  # noqa: B023 (called at once)
         ):
+            visit(other, code)  # so that it has something to forget
             eventually(lambda: done(lambda: change(code)))  # noqa: B023 (called at once)
-            seen = [visit(client, code) for client in (asking, changing)]
-            assert seen == [expected] * 2 or (expected is None and {status for status, _ in seen} == {302})
+            began = time.monotonic()
+            assert visit(changing, code) == expected
+            eventually(lambda: visit(other, code) == expected)  # noqa: B023 (called at once)
+            waits_s.append(time.monotonic() - began)
+
+    assert statistics.median(waits_s) < 0.1
+    assert max(waits_s) < _BUSY_S
+
+
+@pytest.mark.rule("P2", "L1", "L2")
+def test_a_deleted_link_sends_nobody_on_under_load(gateways: Gateways) -> None:
+    """While visitors ask both gateways without a pause: whoever begins after the delete was acknowledged is not sent on
+    by the gateway that answered it, and not by the other one if he begins a little later."""
+    here, there = gateways
+    for deleting in (here, there, here, there):
+        codes = [create(here) for _ in range(3)]
+        seen: list[tuple[str, bool, float]] = []  # who was sent on: to which code, by the deleting gateway?, begun when
+        acknowledged_at: dict[str, float] = {}
+        over = threading.Event()
+
+        def follow(client: Client) -> None:
+            while not over.is_set():  # noqa: B023 (joined below)
+                for code in codes:  # noqa: B023
+                    began = time.monotonic()
+                    if client.visit(code)[0] == 302:
+                        seen.append((code, client is deleting, began))  # noqa: B023
+
+        visitors = [threading.Thread(target=follow, args=(client,)) for client in (here, there)]
+        for visitor in visitors:
+            visitor.start()
+        try:
+            for code in codes:
+                eventually(lambda: {own for name, own, _ in seen if name == code} == {True, False})  # noqa: B023
+                eventually(lambda: done(lambda: deleting.delete_link(code)))  # noqa: B023
+                acknowledged_at[code] = time.monotonic()
+            eventually(lambda: time.monotonic() > acknowledged_at[codes[-1]] + _BUSY_S + 0.2)  # noqa: B023
+        finally:
+            over.set()
+            for visitor in visitors:
+                visitor.join()
+
+        late = [(own, began - acknowledged_at[code]) for code, own, began in seen if began > acknowledged_at[code]]
+        assert [wait_s for own, wait_s in late if own] == []
+        assert max((wait_s for _, wait_s in late), default=0.0) < 0.1 + _BUSY_S
 
 
 @pytest.mark.rule("P2")
@@ -88,4 +140,5 @@ def test_an_end_that_is_set_comes_at_every_gateway_at_its_time(gateways: Gateway
     assert early == [302, 302] or not in_time, "a machine that was too slow to ask in time has seen the rest"
     assert late == [410, 410]
     eventually(lambda: done(lambda: there.update_link(code, {"expires_at": None})))
-    assert [visit(client, code)[0] for client in (here, there)] == [302, 302]
+    assert visit(there, code)[0] == 302
+    eventually(lambda: visit(here, code)[0] == 302)
