@@ -1,5 +1,6 @@
 """Every visit that was answered is counted, and none twice, whatever is killed, stopped or away under load [P4]."""
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from linkmesh.client import Problem, Unreachable
+from linkmesh.local.reconciling import Figures, as_owner, reconcile
 from tests.e2e.visitors import CONNECTIONS, Books, visiting
 from tests.e2e.waiting import eventually
 from tests.system import RunningSystem, started_system
@@ -57,6 +59,24 @@ def settled(system: RunningSystem, codes: Sequence[str], books: Books) -> dict[s
     return eventually(ask, timeout_s=60)
 
 
+def accounts(system: RunningSystem) -> Figures:
+    """What all spools together tell, once nothing of them is on its way [A10]."""
+
+    async def ask() -> Figures:
+        target = f"127.0.0.1:{system.options.ports['analytics-grpc']}"
+        async with as_owner(system.state, target) as call:
+            return (await reconcile(call, wait_s=60)).sums
+
+    return asyncio.run(ask())
+
+
+def balanced(system: RunningSystem, clicks: dict[str, int], before: Figures) -> None:
+    """What the spools hold is what was counted: no gap, no drop, no letter."""
+    now = accounts(system)
+    assert (now.difference, now.missing, now.buried, now.dropped) == (0, 0, 0, 0), now
+    assert now.recorded - before.recorded == sum(clicks.values()), now
+
+
 def answered(books: Books, more: int) -> None:
     """Returns when so many more visits were answered."""
     target = books.received.total() + more
@@ -79,12 +99,15 @@ def replaced(system: RunningSystem, name: str) -> None:
 @pytest.mark.rule("P4", "S1", "S2", "S3", "S4")
 def test_a_gateway_that_is_killed_loses_and_doubles_nothing(system: RunningSystem, codes: Sequence[str]) -> None:
     """kill -9 ten times under load: what it had answered is in its spools, which the next one drains."""
+    before = accounts(system)
     with visiting(system.options.ports["gateway"], codes) as books:
         for _ in range(KILLS):
             answered(books, 300)
             replaced(system, "gateway")
         answered(books, 300)
-    books.judge(settled(system, codes, books))
+    clicks = settled(system, codes, books)
+    books.judge(clicks)
+    balanced(system, clicks, before)
     assert not set(books.other) - {503}, books.other
     assert books.broken <= CONNECTIONS * KILLS
 
@@ -92,12 +115,15 @@ def test_a_gateway_that_is_killed_loses_and_doubles_nothing(system: RunningSyste
 @pytest.mark.rule("P4", "S3")
 def test_a_gateway_that_is_stopped_loses_and_doubles_nothing(system: RunningSystem, codes: Sequence[str]) -> None:
     """SIGSTOP ten times under load, once for longer than a broker waits for an acknowledged batch to be asked for."""
+    before = accounts(system)
     with visiting(system.options.ports["gateway"], codes) as books:
         for number in range(KILLS):
             answered(books, 300)
             stopped(system, "gateway", 6.0 if number == 0 else 0.3)
         answered(books, 300)
-    books.judge(settled(system, codes, books))
+    clicks = settled(system, codes, books)
+    books.judge(clicks)
+    balanced(system, clicks, before)
     assert books.broken <= CONNECTIONS, "the keep-alive time may run out while it is stopped, once each"
     assert not set(books.other) - {503}, books.other
 
@@ -105,13 +131,16 @@ def test_a_gateway_that_is_stopped_loses_and_doubles_nothing(system: RunningSyst
 @pytest.mark.rule("P4", "A1", "A2", "A3", "A4")
 def test_an_analytics_that_is_killed_counts_nothing_twice(system: RunningSystem, codes: Sequence[str]) -> None:
     """kill -9 ten times under load, and stopped for longer than its session: rows and checkpoint agree each time."""
+    before = accounts(system)
     with visiting(system.options.ports["gateway"], codes) as books:
         for _ in range(KILLS):
             answered(books, 300)
             replaced(system, "analytics")
         stopped(system, "analytics", 5.0)  # its session is 3 s: the group gives its partitions up
         answered(books, 300)
-    books.judge(settled(system, codes, books))
+    clicks = settled(system, codes, books)
+    books.judge(clicks)
+    balanced(system, clicks, before)
     assert not books.other, "redirects do not depend on who counts"
     assert books.broken == 0
 
@@ -121,12 +150,15 @@ def test_a_broker_that_is_away_stops_no_redirect_and_its_clicks_follow(
     system: RunningSystem, codes: Sequence[str]
 ) -> None:
     """Killed under load, away for a while, back: all redirects were answered, all clicks are counted once."""
+    before = accounts(system)
     with visiting(system.options.ports["gateway"], codes) as books:
         answered(books, 300)
         system.kill("kafka", stay_down=True)
         answered(books, 3000)
         system.start("kafka")
         answered(books, 300)
-    books.judge(settled(system, codes, books))
+    clicks = settled(system, codes, books)
+    books.judge(clicks)
+    balanced(system, clicks, before)
     assert not books.other
     assert books.broken == 0
