@@ -9,10 +9,12 @@ from tests.mutants.catalogue import (
     creating,
     custom,
     functions,
+    near_links,
     outbox,
     reads,
     recovery,
     slow,
+    spool,
     tables,
 )
 from tests.mutants.mutant import Mutant
@@ -20,6 +22,7 @@ from tests.mutants.mutant import Mutant
 ALL: tuple[Mutant, ...] = (
     *functions.MUTANTS,
     *reads.MUTANTS,
+    *near_links.MUTANTS,
     *changes.MUTANTS,
     *creating.MUTANTS,
     *recovery.MUTANTS,
@@ -27,6 +30,7 @@ ALL: tuple[Mutant, ...] = (
     *tables.MUTANTS,
     *custom.MUTANTS,
     *consumers.MUTANTS,
+    *spool.MUTANTS,
     *counting.MUTANTS,
     *asking.MUTANTS,
     *consequences.MUTANTS,
