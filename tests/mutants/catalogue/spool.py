@@ -28,6 +28,7 @@ MUTANTS = (
         "a second gateway sends, and removes, what the first one is still recording",
         Edit(file="gateway/adapters/spool_files.py", old="fcntl.LOCK_EX", new="fcntl.LOCK_SH"),
         f"{_SPOOLS}::test_the_spools_of_a_living_process_are_nobody_elses",
+        dies_of="TimeoutError",
     ),
     broken(
         "spool-for-ever",
