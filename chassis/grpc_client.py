@@ -103,7 +103,9 @@ class _CallInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _StreamInterceptor(grpc.aio.UnaryStreamClientInterceptor):
-    """The same for a stream of answers. Its span covers the beginning: a trace does not wait for hours."""
+    """The same for a stream of answers. Its span covers the beginning: a trace does not wait for hours. Who does not
+    read to the end cancels the call, or the task that reads is cancelled.
+    """
 
     def __init__(self, frame: _Frame) -> None:
         self._frame = frame
@@ -127,8 +129,6 @@ class _StreamInterceptor(grpc.aio.UnaryStreamClientInterceptor):
                 yield answer
         except grpc.aio.AioRpcError as exc:
             raise self._frame.told(exc) from exc
-        finally:
-            call.cancel()  # without effect on one that is over; the peer need not tell on to nobody
 
 
 def _with_metadata(details: grpc.aio.ClientCallDetails, metadata: grpc.aio.Metadata) -> grpc.aio.ClientCallDetails:

@@ -77,7 +77,7 @@ class OwnedWatches:
         try:
             yield Told(counted_until_ms=self._book.counted_until_ms(partition))
             silent_s = 0.0
-            while self._book.term(partition) == term:
+            while True:
                 silent_s = 0.0 if await watcher.wait(_LOOK_S) else silent_s + _LOOK_S
                 if self._book.term(partition) != term:
                     return

@@ -428,11 +428,17 @@ class Direct:
 
     def __init__(self, servicer: object) -> None:
         self._servicer = servicer
+        self._streams: list[DirectStream] = []  # kept, so that only who cancels one ends it, and not the collector
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         handler = getattr(self._servicer, method)
         if inspect.isasyncgenfunction(handler):
-            return lambda request, *, timeout: DirectStream(handler(request, None), timeout)
+
+            def begin(request: object, *, timeout: float) -> DirectStream:
+                self._streams.append(DirectStream(handler(request, None), timeout))
+                return self._streams[-1]
+
+            return begin
 
         async def call(request: object, *, timeout: float) -> Any:
             assert timeout > 0, "a call between our own processes needs a deadline"

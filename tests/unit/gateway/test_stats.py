@@ -176,7 +176,7 @@ class Listener:
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         elif not self._reads:
-            await self._gone.wait()
+            await asyncio.Event().wait()  # the connection takes nothing, to the end
         else:
             self.body += message["body"]
             self.over = not message.get("more_body")
