@@ -27,8 +27,7 @@ MUTANTS = (
         "S1",
         "a second gateway sends, and removes, what the first one is still recording",
         Edit(file="gateway/adapters/spool_files.py", old="fcntl.LOCK_EX", new="fcntl.LOCK_SH"),
-        f"{_SPOOLS}::test_the_spools_of_a_living_process_are_nobody_elses",
-        dies_of="TimeoutError",
+        "tests/unit/gateway/test_spool_files.py::test_a_folder_is_its_process_as_long_as_it_lives",
     ),
     broken(
         "spool-for-ever",
