@@ -10,6 +10,7 @@ from analytics.domain.checkpoints import Checkpoint
 from analytics.loops import Flusher
 from tests.fakes.analytics_clicks import arrival, click
 from tests.fakes.analytics_ports import FakeCheckpoints, FakeRowStore
+from tests.fakes.kafka_time import VirtualClock, run_virtual
 
 
 class BusyRows(FakeRowStore):
@@ -65,3 +66,28 @@ def test_a_row_that_the_table_has_is_gone_on_from() -> None:
         assert row.human == 3
 
     asyncio.run(scenario())
+
+
+@pytest.mark.rule("A6")
+def test_rows_are_written_at_the_rate_that_is_allowed() -> None:
+    """A flush takes as long as its rows allow, but not while somebody waits for it."""
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        took: list[float] = []
+        for hurried in (False, True):
+            book = Book(rows_max=1000, dirty_max=1000)
+            book.assign(Checkpoint(0))
+            arrivals = [arrival(number, click(f"k{number}")) for number in range(1000)]
+            book.admit(book.missing(arrivals), {})
+            book.fold(arrivals)
+            flusher = Flusher(book, rows=FakeRowStore(), checkpoints=FakeCheckpoints(), rows_per_s_max=500)
+            began = clock.monotonic()
+            await (flusher.flush_now(0) if hurried else flusher.flush(0))
+            took.append(clock.monotonic() - began)
+            assert not book.dirty
+
+        assert 1.8 <= took[0] <= 2.2
+        assert took[1] < 0.1
+
+    run_virtual(scenario())
