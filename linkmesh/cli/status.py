@@ -12,13 +12,15 @@ _READ_BYTES_MAX = 4 << 20
 
 
 def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
-    """Show every engine and service, what each group is behind and gave up on, and the outbox. Exit 3: nothing runs."""
+    """Show every engine and service, what each group is behind and gave up on, and what waits. Exit 3: nothing runs."""
     from linkmesh.local.control import ask
     from linkmesh.local.dead_letters import counted_now
     from linkmesh.local.lag import worst_now
     from linkmesh.local.outbox import as_json as as_json_outbox
     from linkmesh.local.outbox import outbox_now
     from linkmesh.local.readiness import reasons
+    from linkmesh.local.spool import as_json as as_json_spool
+    from linkmesh.local.spool import spool_now
 
     quieten()
     about = ask(running_state(state), "status")
@@ -32,6 +34,8 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
     about["dead_letters"] = letters
     waiting = outbox_now(about)
     about["outbox"] = as_json_outbox(waiting)
+    spooled = spool_now(about)
+    about["spool"] = as_json_spool(spooled)
 
     def text() -> str:
         rows = [("name", "state", "pid", "restarts", "memory")]
@@ -46,6 +50,7 @@ def status(state: State = STATE_FOLDER, as_json: Json = False) -> None:
                 _lag_table(lag),
                 _dead_letters(letters),
                 waiting.sentence() if waiting else "the outbox is unknown: link_service does not answer",
+                spooled.sentence() if spooled else "the click spool is unknown: the gateway does not answer",
                 "",
                 f"{_readiness(about['ready'], members)}, {total} MB in all",
                 *(f"  {name}: {condition}: {why}" for name, all_ in unready.items() for condition, why in all_.items()),
