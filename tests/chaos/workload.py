@@ -5,24 +5,27 @@ clients of an account share its links, so that changes race; chosen codes come f
 """
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
 
+from tests.chaos.batches import DEFINITE, PATH, Batch, body_of, create, outcome_of
 from tests.chaos.history import History, Kind, Operation, Outcome
 
 TIMEOUT_S = 5.0
 USERS = ("ada", "bob")
 _TRIES_MAX = 6
 _LINKS_MAX = 400  # of an account, that are still worked on
+_BATCH_MAX = 6  # links of one request
 _CONTESTED = 40  # chosen codes of one minute, wanted by both accounts
 _NOT_SENT = (aiohttp.ClientConnectorError,)
-_UNKNOWN_REASONS = ("outcome_unknown", "deadline_exceeded")
-_DEFINITE = (400, 401, 403, 404, 409, 410, 412, 422)
 # What a client does next, by weight.
 _PLAN = {
-    "create": 30, "choose": 8, "update": 20, "delete": 8, "restore": 5, "trespass": 3, "follow": 20, "read": 6,
+    "create": 24, "batch": 4, "choose": 8, "update": 20, "delete": 8, "restore": 5, "trespass": 3, "follow": 20,
+    "read": 6,
 }  # fmt: skip
 
 
@@ -92,8 +95,9 @@ class Client:
         what = self._random.choices(list(_PLAN), list(_PLAN.values()))[0]
         link = self._random.choice(self._account.links) if self._account.links else None
         if what == "choose":
-            minute = int((asyncio.get_running_loop().time() - self._load.started_at) / 60)
-            await self._create(f"name-{minute}-{self._random.randrange(_CONTESTED)}")
+            await self._create(self._contested())
+        elif what == "batch":
+            await self._create_batch()
         elif what == "create" or link is None:
             await self._create("")
         elif what == "trespass":
@@ -115,6 +119,38 @@ class Client:
             if told.get("user_id") != one.user or told.get("long_url") != one.url:
                 one.complaint = f"answered with a link of {told.get('user_id')} to {told.get('long_url')}"
             self._account.add(Known(one.code, one.version))
+
+    async def _create_batch(self) -> None:
+        """Some links at once, a chosen code among them now and then; again as a whole under one key, if it has one."""
+        key = f"k{self._load.seed}-{self._load.mark()}" if self._random.random() < 0.5 else ""
+        items = [
+            create(
+                self._account.user, self._gateway, mark=mark, url=self._url(mark), key=key,
+                code=self._contested() if self._random.random() < 0.2 else "",
+            )
+            for mark in (self._load.mark() for _ in range(self._random.randint(2, _BATCH_MAX)))
+        ]  # fmt: skip
+        batch = Batch(items, Operation(Kind.CREATE, self._account.user, self._gateway, key=key))
+        body = body_of(items)
+        with contextlib.ExitStack() as under_way:
+            for one in items:
+                under_way.enter_context(self._load.history.under_way(one))
+            for tries in range(1, (_TRIES_MAX if key else 1) + 1):
+                batch.call.tries = tries
+                batch.note(await self._ask(batch.call, "POST", PATH, body))
+                if batch.is_settled:
+                    break
+                await asyncio.sleep(self._random.uniform(0.2, 1.0) if key else 0)
+        for one in items:
+            if one.outcome is Outcome.DONE:
+                self._account.add(Known(one.code, one.version))
+        if key and all(one.outcome is Outcome.DONE for one in items) and self._random.random() < 0.2:
+            batch.note(await self._ask(batch.call, "POST", PATH, body))
+
+    def _contested(self) -> str:
+        """A code of this minute that both accounts want."""
+        minute = int((asyncio.get_running_loop().time() - self._load.started_at) / 60)
+        return f"name-{minute}-{self._random.randrange(_CONTESTED)}"
 
     async def _update(self, link: Known) -> None:
         mark = self._load.mark()
@@ -182,9 +218,9 @@ class Client:
             for tries in range(1, (_TRIES_MAX if one.key else 1) + 1):
                 one.tries = tries
                 told = await self._ask(one, method, path, body) or {}
-                one.outcome = _outcome_of(one)
+                one.outcome = outcome_of(one)
                 uncertain = uncertain or one.outcome is Outcome.UNKNOWN
-                if one.outcome is Outcome.DONE or one.status in _DEFINITE:
+                if one.outcome is Outcome.DONE or one.status in DEFINITE:
                     break
                 if uncertain:
                     one.outcome = Outcome.UNKNOWN
@@ -206,7 +242,7 @@ class Client:
             one.complaint = f"repeated under its key, {copy.status} {copy.reason}, other: {sorted(differing)}"
 
     async def _ask(
-        self, one: Operation, method: str, path: str, body: dict[str, str] | None
+        self, one: Operation, method: str, path: str, body: Mapping[str, object] | None
     ) -> dict[str, object] | None:
         """One request; None: no answer came."""
         headers = {"authorization": f"Bearer {self._account.api_key}"}
@@ -240,13 +276,3 @@ class Client:
 
     def _url(self, mark: str) -> str:
         return f"https://example.org/{self._load.seed}/{mark}"
-
-
-def _outcome_of(one: Operation) -> Outcome:
-    if one.status in (200, 201, 204):
-        return Outcome.DONE
-    if one.status in _DEFINITE or one.reason.startswith("not sent"):
-        return Outcome.REFUSED
-    if one.status == 503 and one.reason not in _UNKNOWN_REASONS:
-        return Outcome.REFUSED
-    return Outcome.UNKNOWN

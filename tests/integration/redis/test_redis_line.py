@@ -14,7 +14,7 @@ from chassis.redis import open_redis
 from link_service.adapters.redis_line import OUTCOME_UNKNOWN, UNAVAILABLE, RedisLine
 from linkmesh.local.engines import ValkeyEngine
 
-READ_S = 0.05
+READ_S = 0.25  # five times the product's own: a busy machine may leave Redis without CPU for 50 ms
 Loop = Callable[[Awaitable[None]], None]
 LOOPS = [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")]
 
@@ -26,11 +26,11 @@ def stand_still(seconds: float) -> None:
 
 @pytest.mark.rule("R7")
 @pytest.mark.parametrize("run", LOOPS)
-@pytest.mark.parametrize("standstill_s", [0.1, 0.2])
+@pytest.mark.parametrize("standstill_s", [2 * READ_S, 4 * READ_S])
 def test_a_loop_that_stood_still_while_redis_answered_gets_the_answer(
     valkey: ValkeyEngine, run: Loop, standstill_s: float
 ) -> None:
-    """A command in flight, its time-out of 50 ms passes while our loop is blocked: an answer, and no open breaker.
+    """A command in flight, its time-out passes while our loop is blocked: an answer, and no open breaker.
     The same for one that is sent at the end of such a turn, and for one that needs a new connection."""
 
     async def main() -> None:
@@ -58,7 +58,8 @@ def test_a_loop_that_stood_still_while_redis_answered_gets_the_answer(
 @pytest.mark.rule("R7")
 @pytest.mark.parametrize("run", LOOPS)
 def test_a_redis_that_hangs_is_found_out_in_spite_of_a_standstill(valkey_fresh: ValkeyEngine, run: Loop) -> None:
-    """Ours and Redis' together: it is given its 50 ms behind our 200, then the breaker opens."""
+    """Ours and Redis' together: it is given its whole time behind our standstill, then the breaker opens, and nobody
+    waits for so much as a turn of the loop."""
 
     async def main() -> None:
         async with open_redis(valkey_fresh.url, timeout_s=READ_S) as client:
@@ -69,15 +70,13 @@ def test_a_redis_that_hangs_is_found_out_in_spite_of_a_standstill(valkey_fresh: 
                 started = time.monotonic()
                 asking = asyncio.ensure_future(line.ask("PING"))
                 await asyncio.sleep(0)
-                stand_still(0.2)
+                stand_still(4 * READ_S)
                 with pytest.raises(Unavailable):
                     await asking
                 took_s = time.monotonic() - started
-                at_once = time.monotonic()
                 with pytest.raises(Unavailable):
-                    await line.ask("PING")
-                assert time.monotonic() - at_once < READ_S * 0.8
-                assert 0.2 + READ_S * 0.7 < took_s < 1.0
+                    line.ask("PING").send(None)  # a coroutine that waits for anything gives something back here
+                assert 4.7 * READ_S < took_s < 40 * READ_S, "its time, 1.8 times that at most, and the machine's"
             finally:
                 valkey_fresh.resume()
 
