@@ -81,7 +81,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         consumer = checkpointed_consumer(
             subscription, handler=counter, clock=clock, set_ready=readiness.declare("kafka")
         )
-        owners = Owners(book, log=log, address=config.address)
+        owners = Owners(book, log=log, address=config.address, clock=clock)
         present = Present(book, rows=rows, checkpoints=checkpoints, owners=owners, peers=peers)
         service = AnalyticsService(
             OwnedService(book, present=present, watches=watches),

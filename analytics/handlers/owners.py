@@ -2,24 +2,35 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import TypeVar
 
 from analytics.domain.book import Book
 from analytics.ports import Log
+from chassis.breaker import Breaker
+from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, Unavailable
 from contracts.link import LinkKey
 from contracts.topics import click_partition
 
 Found = TypeVar("Found")
+Answer = TypeVar("Answer")
+_TIMEOUT_S = 0.3  # a gateway waits for 1 s, and the table must be read after it
 
 
 class Owners:
-    """What the broker tells of owners. `address` is what this process is called as one."""
+    """What the broker tells of owners. `address` is what this process is called as one.
 
-    def __init__(self, book: Book, *, log: Log, address: str) -> None:
+    A broker that hangs is waited for only shortly, and not again within a second: the callers' deadlines are short,
+    and the table answers without it.
+    """
+
+    def __init__(self, book: Book, *, log: Log, address: str, clock: Clock) -> None:
         self._book = book
         self._log = log
         self._address = address
+        self._breaker = Breaker(clock)
+        self._owners: dict[int, str | None] = {}  # as last known
         self._partitions = 0  # as last known, while the broker does not tell
 
     def is_ours(self, partition: int) -> bool:
@@ -27,14 +38,14 @@ class Owners:
         return partition in self._book.held
 
     async def partition_of(self, key: LinkKey) -> int:
-        """The partition that feeds a link's counts. Raises Unavailable and DeadlineExceeded."""
+        """The partition that feeds a link's counts. Raises Unavailable while nobody ever told how many there are."""
         return click_partition(key, await self.partitions())
 
     async def partitions(self) -> int:
-        """How many there are. Raises Unavailable and DeadlineExceeded while nobody ever told."""
+        """How many there are. Raises Unavailable while nobody ever told."""
         try:
-            self._partitions = await self._log.partitions() or self._partitions
-        except (Unavailable, DeadlineExceeded):
+            self._partitions = await self._told(self._log.partitions) or self._partitions
+        except Unavailable:
             if not self._partitions:
                 raise
         if not self._partitions:
@@ -42,9 +53,31 @@ class Owners:
         return self._partitions
 
     async def other_owner(self, partition: int, *, fresh: bool) -> str | None:
-        """The other instance that owns it; None: none does. Raises Unavailable and DeadlineExceeded."""
-        owner = await self._log.owner(partition, fresh=fresh)
+        """The other instance that owns it; None: none does. Without the broker nobody changes partitions, so that the
+        last one known is good. Raises Unavailable if nobody ever told.
+        """
+        try:
+            owner = await self._told(partial(self._log.owner, partition, fresh=fresh))
+        except Unavailable:
+            if partition not in self._owners:
+                raise
+            owner = self._owners[partition]
+        else:
+            self._owners[partition] = owner
         return None if owner == self._address else owner
+
+    async def _told(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What the broker says, soon. Raises Unavailable."""
+        if not self._breaker.admit():
+            raise Unavailable("unavailable", "The broker did not answer a moment ago.", retry_after_s=1)
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                answer = await ask()
+        except (TimeoutError, Unavailable, DeadlineExceeded) as exc:
+            self._breaker.failed()
+            raise Unavailable("unavailable", "The broker does not answer.", retry_after_s=1) from exc
+        self._breaker.succeeded()
+        return answer
 
     async def ask(self, partition: int, own: Callable[[], Found], other: "Ask[Found]") -> Found | None:
         """What the owner says; None: there is none, or it does not answer. A second time if it owns it no more."""
@@ -70,8 +103,8 @@ class Owners:
             for number, partition in enumerate(left):
                 try:
                     owner = await self.other_owner(partition, fresh=fresh and number == 0)
-                except (Unavailable, DeadlineExceeded):
-                    return found
+                except Unavailable:
+                    continue
                 owners |= {owner} if owner else set()
             async with asyncio.TaskGroup() as tasks:
                 answers = [tasks.create_task(_or_nothing(other(owner))) for owner in sorted(owners)]

@@ -126,6 +126,12 @@ class FakeLog(_Away):
         self.times: dict[int, dict[int, int]] = {partition: {} for partition in range(partitions)}
         self.owners: dict[int, str] = {}
         self.asked_fresh = 0
+        self.hangs = False  # no call ever ends
+
+    async def _reach(self) -> None:
+        if self.hangs:
+            await asyncio.sleep(1e9)
+        await super()._reach()
 
     async def partitions(self) -> int:
         await self._reach()

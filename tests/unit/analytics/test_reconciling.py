@@ -1,6 +1,5 @@
 """Reconciliation: every spool of every partition, from the memory of its owner, page by page."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from chassis.errors import InvalidArgument, Unavailable
 from shortener.analytics.v1 import analytics_service_pb2 as pb
 from tests.fakes.analytics_clicks import SPOOL, T0_MS, arrival, click
 from tests.fakes.analytics_ports import FakeCheckpoints, FakeLog, FakePeers
+from tests.fakes.kafka_time import VirtualClock, run_virtual
 
 
 class Process:
@@ -27,7 +27,7 @@ class Process:
         self.book = Book(rows_max=1000, dirty_max=1000)
         self.log, self.peers, self.checkpoints = FakeLog(3), FakePeers(), FakeCheckpoints()
         self.log.owners |= {0: "us:1", 1: "them:2"}
-        owners = Owners(self.book, log=self.log, address="us:1")
+        owners = Owners(self.book, log=self.log, address="us:1", clock=VirtualClock())
         self.reconciling = Reconciling(self.book, checkpoints=self.checkpoints, owners=owners, peers=self.peers)
 
     def own(self, arrivals: Sequence[Arrival]) -> None:
@@ -86,7 +86,7 @@ def test_what_became_of_each_click() -> None:
         ]  # fmt: skip
         assert partitions[0].counted_until.ToMilliseconds() == T0_MS
 
-    asyncio.run(scenario())
+    run_virtual(scenario())
 
 
 @pytest.mark.rule("A7", "A10")
@@ -115,7 +115,7 @@ def test_every_partition_is_told_of_by_who_knows_best() -> None:
         for page_size in range(1, 11):
             assert await process.all(page_size) == (whole, partitions)
 
-    asyncio.run(scenario())
+    run_virtual(scenario())
 
 
 @pytest.mark.rule("A10")
@@ -137,7 +137,7 @@ def test_an_owner_that_is_away_is_replaced_by_the_table() -> None:
         with pytest.raises(Unavailable):
             await process.all(10)
 
-    asyncio.run(scenario())
+    run_virtual(scenario())
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ def test_an_owner_that_is_away_is_replaced_by_the_table() -> None:
 def test_bad_pages_are_told(page_size: int, token: str, field: str) -> None:
     """The field at fault is named."""
     with pytest.raises(InvalidArgument) as told:
-        asyncio.run(Process().reconciling.page(page_size, token))
+        run_virtual(Process().reconciling.page(page_size, token))
     assert [each.field for each in told.value.fields] == [field]

@@ -32,7 +32,7 @@ class Process:
         self.log, self.peers, self.clock = FakeLog(), FakePeers(), VirtualClock()
         self.watches = Watches(
             self.owned,
-            owners=Owners(self.book, log=self.log, address="us:1"),
+            owners=Owners(self.book, log=self.log, address="us:1", clock=self.clock),
             peers=self.peers,
             clock=self.clock,
             seats_max=seats_max,
