@@ -34,6 +34,7 @@ class Figures:
     half: list[HalfLoad] = field(default_factory=list)
     ways: list[Journey] = field(default_factory=list)
     dropped: int = 0  # clicks that a gateway had no room for, in the rounds
+    restarted: list[str] = field(default_factory=list)  # who ended during the run
 
 
 def main() -> int:
@@ -61,7 +62,9 @@ def main() -> int:
         sys.stderr.write(f"bench: {row.name} is not as it should be: {told}\n")
     if figures.dropped:
         sys.stderr.write(f"bench: {figures.dropped} clicks of the rounds were dropped, which made them cheaper\n")
-    return 1 if bad or figures.dropped else 0
+    for name in figures.restarted:
+        sys.stderr.write(f"bench: {name} ended during the run and was started again\n")
+    return 1 if bad or figures.dropped or figures.restarted else 0
 
 
 def _options() -> argparse.Namespace:
@@ -95,9 +98,11 @@ async def _bench(options: argparse.Namespace) -> Figures:
             await scene.prepare_links(system, sizes)
             _tell(f"{steady.RATE_PER_S} redirects a second for {options.steady:g} s")
             full = await steady.full_system(system, options.steady)
+            _tell(f"answered {full.result.answered}, counted {full.counted}, p99 {full.result.p99_ms:.1f} ms")
             if load.available():
                 await _pinned(system, Path(folder), sizes, options, figures)
             figures.rows.append(steady.row("linkmesh-10k", full))
+            figures.restarted = [name for name in system.names if system.restarts(name)]
     return figures
 
 

@@ -14,9 +14,10 @@ from bench.peers import Peer
 from bench.rounds import LOAD_CORE, SERVER_CORE
 from linkmesh.local.supervisor import LocalSystem
 
-# On the servers' core; all the rest works on the load generator's, and yields to it; but the database answers misses.
+# On the servers' core; all the rest works on the load generator's. Who works off a backlog there yields to the load; the
+# broker takes clicks at the pace of the rounds, and the database answers misses.
 _SERVERS = ("gateway", "link_service", "valkey")
-_PROMPT = (*_SERVERS, "dynamodb")
+_PROMPT = (*_SERVERS, "kafka", "dynamodb")
 
 KEEPING: Mapping[str, str] = {"LINKMESH_SHIP_CLICKS": "false"}  # a gateway that records clicks and does not send them
 _SPOOL_BYTES = 8 << 30  # of one that keeps the clicks of all rounds; a full spool drops clicks, which costs less
