@@ -121,15 +121,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.logger.warning("Invalid HTTP request received.")
+            self.logger.debug("Invalid HTTP request received.")  # a stranger must not fill the log
             self.send_400_response("Invalid HTTP request received.")
             return
         except httptools.HttpParserUpgrade:
             self._unsupported_upgrade_warning()
         if self.stage != IDLE:
             self.on_unfinished()
-        elif self._headers_timer is not None:
-            self._stop_waiting()
+        elif self._headers_timer is not None and (self.idle_timer is not None or self.cycle is not None):
+            self._stop_waiting()  # empty lines alone are no request
 
     def on_unfinished(self) -> None:
         """The read ended within a request."""

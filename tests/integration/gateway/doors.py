@@ -76,7 +76,7 @@ class Wire:
         async with asyncio.timeout(REPLY_S):
             try:
                 return await self.reader.read()
-            except ConnectionResetError:
+            except ConnectionError:
                 return b""
 
 
