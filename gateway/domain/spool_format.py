@@ -172,28 +172,32 @@ def runs(block: bytes, at: int, *, clicks_max: int, bytes_max: int, runs_max: in
     """
     found: list[Run] = []
     pieces: list[bytes] = []
-    place = begun = first = 0
-    size, head = len(block), _RECORD.size
+    place = first = 0
+    left, limit = clicks_max, bytes_max  # what may still be added to the run
+    size, head, behind = len(block), _RECORD.size, CRC_BYTES
     unpack = _RECORD.unpack_from
-    while place + RECORD_OVERHEAD <= size and len(found) < runs_max:
+    while place + RECORD_OVERHEAD <= size:
         length, sequence, flags = unpack(block, place)
         start = place + head
         stop = start + length
-        if stop + CRC_BYTES > size:
+        if stop + behind > size:
             break
-        if pieces and (flags or len(pieces) >= clicks_max or stop - begun > bytes_max):
-            found.append(Run(first, len(pieces), b"".join(pieces), None, at + place))
-            pieces = []
-            continue
-        place = stop + CRC_BYTES
-        if flags & TRACED:
-            trace = block[start : start + TRACEPARENT_BYTES].decode("ascii", "replace")
-            found.append(Run(sequence, 1, block[start + TRACEPARENT_BYTES : stop], trace, at + place))
-            continue
-        if not pieces:
-            begun, first = start, sequence
+        if flags or not left or stop > limit or not pieces:  # once a run
+            if pieces:
+                found.append(Run(first, len(pieces), b"".join(pieces), None, at + place))
+                pieces = []
+            if len(found) >= runs_max:
+                return found
+            if flags & TRACED:
+                trace = block[start : start + TRACEPARENT_BYTES].decode("ascii", "replace")
+                place = stop + behind
+                found.append(Run(sequence, 1, block[start + TRACEPARENT_BYTES : stop], trace, at + place))
+                continue
+            first, left, limit = sequence, clicks_max, start + bytes_max
         pieces.append(block[start:stop])
-    if pieces and len(found) < runs_max:
+        left -= 1
+        place = stop + behind
+    if pieces:
         found.append(Run(first, len(pieces), b"".join(pieces), None, at + place))
     return found
 

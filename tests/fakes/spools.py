@@ -72,8 +72,10 @@ def spooling(root: Path, scenario: Callable[[ClickSpools], Awaitable[None]], wan
 
 def left_by_a_kill(root: Path, copy: Path) -> Path:
     """What stands on disk at this moment, under another root where nobody has its locks."""
-    for folder in (path for path in root.iterdir() if not path.name.startswith(".")):
-        shutil.copytree(folder, copy / folder.name)
+    for path in root.glob("[!.]*/*"):
+        (copy / path.parent.name).mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # removed just now: it was acknowledged
+            shutil.copy(path, copy / path.parent.name)
     return copy
 
 
