@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
+from link_service.adapters.link_cache_redis import MUTATE_TIMEOUT_S
 from tests.e2e.rows import stored_events
+from tests.e2e.stalls import Stalls, stalls
 from tests.e2e.waiting import eventually
 from tests.system import RunningSystem, started_system
 
 WORKERS = 4
+_HANDS = 5  # processes that a create goes through, each of which the machine may hold up
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,7 @@ class Load:
     refused: int = 0
     unknown: int = 0
     failures: list[str] = field(default_factory=list)
+    machine: Stalls = field(default_factory=Stalls)
 
 
 @contextmanager
@@ -57,14 +61,15 @@ def creating(system: RunningSystem) -> Iterator[Load]:
                     load.failures.append(answer.text)
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(WORKERS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        over.set()
+    with stalls() as load.machine:
         for thread in threads:
-            thread.join()
+            thread.start()
+        try:
+            yield load
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
 
 
 def client(system: RunningSystem) -> httpx.Client:
@@ -80,8 +85,13 @@ def grows(load: Load, by: int, *, timeout_s: float = 30.0) -> None:
 
 
 def goes_on(load: Load) -> None:
-    """No create was refused, failed or got lost on the way."""
-    assert (load.refused, load.unknown, load.failures) == (0, 0, [])
+    """No create was refused, failed or got lost on the way; but where the machine held up its processes for longer than
+    a deadline of Redis' allows, that alone may have refused a few, which says nothing of what is away."""
+    assert (load.unknown, load.failures) == (0, [])
+    held_up = _HANDS * load.machine.longest_s > MUTATE_TIMEOUT_S
+    assert load.refused <= (len(load.acknowledged) // 20 if held_up else 0), (
+        f"longest stall {load.machine.longest_s:.3f} s"
+    )
 
 
 def create(system: RunningSystem, **fields: str) -> httpx.Response:
@@ -160,17 +170,18 @@ def test_without_redis_persisted_links_redirect_and_creates_are_refused(system: 
     system.pause("valkey") if fault == "hang" else system.kill("valkey", stay_down=True)
     try:
         slowest_s, statuses = 0.0, []
-        for code in codes:
-            started = time.monotonic()
-            statuses.append(follow(system, code).status_code)
-            slowest_s = max(slowest_s, time.monotonic() - started)
+        with stalls() as machine:
+            for code in codes:
+                started = time.monotonic()
+                statuses.append(follow(system, code).status_code)
+                slowest_s = max(slowest_s, time.monotonic() - started)
         refused = create(system)
-        unknown = follow(system, "zzzzzzz")
+        unknown = follow(system, "nobody-has-it")
     finally:
         system.resume("valkey") if fault == "hang" else system.start("valkey")
 
     assert statuses == [302] * len(codes)
-    assert slowest_s < 2.0, "the deadlines together are 0.35 s; the rest is a busy machine"
+    assert slowest_s < 2.0 + _HANDS * machine.longest_s, "the deadlines together are 0.35 s; the rest is a busy machine"
     assert refused.status_code == 503
     assert "retry-after" in refused.headers
     assert unknown.status_code == 503, "an absence that Redis did not confirm is no 404"
