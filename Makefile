@@ -93,6 +93,10 @@ bench-clicks: $(VENV)/.dev engines ## A minute at 10 000 redirects a second, at 
 bench-profile: $(VENV)/.dev ## Where the microseconds of a redirect go, step by step
 	@$(BIN)/python -m bench.ladder $(ARGS)
 
+.PHONY: bench-counting
+bench-counting: $(VENV)/.dev engines ## What a click costs analytics alone, flushes included
+	@$(BIN)/python -m bench.counting $(ARGS)
+
 .PHONY: bench-pipeline
 bench-pipeline: $(VENV)/.dev engines ## Relay, creates at fixed rates, recovery after kills
 	@$(BIN)/python -m bench.pipeline $(ARGS)

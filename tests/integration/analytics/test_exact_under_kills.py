@@ -20,12 +20,15 @@ from analytics.domain.rows import RowImage
 from chassis.clock import SystemClock, uuid7
 from chassis.dynamodb import open_dynamodb
 from chassis.dynamodb_statements import open_statements
-from chassis.kafka.record import Message
+from chassis.kafka.dead_letter_store import open_dead_letter_store
+from chassis.kafka.dlq import DeadLetter, dead_letter_message
+from chassis.kafka.letters import Selection
+from chassis.kafka.record import Message, Record, Rejected
 from contracts.link import LinkKey, UserId
 from contracts.topics import click_partition
 from linkmesh.local.engines import DynamoDBEngine, KafkaEngine
 from shortener.events.v1 import click_events_pb2 as events_pb
-from tests.engines import MakeTopic
+from tests.engines import MakeTopic, create_topic
 from tests.fakes.analytics_clicks import CLICKS, TOTALS, batch_of, click
 from tests.integration.analytics.deployment import PARTITIONS, Analytics, deployed, send
 
@@ -152,6 +155,54 @@ def test_every_click_is_counted_once_whatever_is_killed(
             finally:
                 process.kill()
         await _compare(dynamodb_fresh.endpoint, gateway)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("A9", "A10")
+def test_a_dead_letter_is_replayed(
+    kafka: KafkaEngine, kafka_topics: MakeTopic, dynamodb_fresh: DynamoDBEngine, tmp_path: Path
+) -> None:
+    """A record in the middle of a spool is in the dead letters: the operator's tool replays it, and it fills its gap;
+    what was counted stays, and the tool sends no letter twice.
+    """
+    topic = kafka_topics("replayed", partitions=PARTITIONS, config={"message.timestamp.type": "LogAppendTime"})
+    asyncio.run(create_topic(kafka.bootstrap, f"{topic}-dlq", PARTITIONS, {"message.timestamp.type": "LogAppendTime"}))
+    key = LinkKey("replayed")
+    partition = click_partition(key, PARTITIONS)
+    spool_id = uuid7(SystemClock().now())
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+
+    def batch(first: int, clicks: int, kind: str = CLICKS) -> Message:
+        value = batch_of([click(key, at_ms=now_ms, user=ALICE)] * clicks, spool_id, first).SerializeToString()
+        return Message(topic, spool_id.encode(), value, (("ce_type", kind.encode()),), partition)
+
+    async def scenario() -> None:
+        async with deployed(kafka.bootstrap, dynamodb_fresh.endpoint, topic, tmp_path) as deployment:
+            deployment.add_link(key)
+            process = Analytics(deployment, FLUSH_INTERVAL_S="0.2")
+            try:
+                await process.start()
+                # What was not understood when it came, and is now.
+                await send(kafka.bootstrap, [batch(1, 3), batch(4, 5, kind="of.a.newer.Gateway"), batch(9, 2)])
+                assert (await process.until_counted(key, 5)).clicks.total == 5
+                assert await process.metric("clicks_missing_total") == 5
+                lost = batch(4, 5)
+                record = Record(topic, partition, 1, now_ms, lost.key, lost.value, lost.headers)
+                letter = DeadLetter(record, Rejected("undecodable"), 1, now_ms)
+                await send(kafka.bootstrap, [dead_letter_message(letter, f"{topic}-group")])
+                async with open_dead_letter_store(kafka.bootstrap, [topic], clock=SystemClock()) as store:
+                    sent = [(await store.replay(Selection(), lambda _count: None)).sent for _ in range(2)]
+                assert sent == [1, 0]
+                assert (await process.until_counted(key, 10)).clicks.total == 10
+                assert process.stop() == 0
+            finally:
+                process.kill()
+        async with tables(dynamodb_fresh.endpoint) as stored:
+            accounts = (await stored.checkpoints.load([partition]))[partition].accounts
+            spool = accounts.spools[spool_id]
+            assert (spool.last, spool.counted, spool.missing, spool.gaps) == (10, 10, (), 0)
+            assert await stored.top_links() == {key: 10}
 
     asyncio.run(scenario())
 
