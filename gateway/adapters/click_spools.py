@@ -207,7 +207,12 @@ class ClickSpools:
 
     async def _take_over(self) -> None:
         """What dead processes left is sent before what we record ourselves; their bytes count as ours."""
-        for remains in await self._stock.aside(lambda: take_over(self._options.root, self._now_ms)):
+        try:
+            found = await self._stock.aside(lambda: take_over(self._options.root, self._now_ms))
+        except OSError as error:
+            logger.error("what dead processes left cannot be looked for: %s", error)  # noqa: TRY400 (says it all)
+            return
+        for remains in found:
             logger.info("%d spools of a process that is gone are taken over", len(remains.spools))
             self._remains.append(remains)
             self._stock.budget.take(remains.bytes, anyway=True)

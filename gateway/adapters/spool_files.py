@@ -112,13 +112,11 @@ class Folder:
 
     def leave(self) -> None:
         """Gives the lock back; without segments the folder goes, too."""
-        try:
+        with contextlib.suppress(OSError):  # it is gone already; or somebody looks at it just now, and will remove it
             if not self.segments():
                 (self.path / _LOCK).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # somebody looks at it just now, and will remove it
-                    self.path.rmdir()
-        finally:
-            os.close(self._lock)
+                self.path.rmdir()
+        os.close(self._lock)
 
 
 def open_segment(path: Path) -> mmap.mmap:

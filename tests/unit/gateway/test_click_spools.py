@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -466,6 +467,25 @@ def _reseal(data: bytearray) -> None:
     from zlib import crc32
 
     data[48:52] = crc32(bytes(data[:48])).to_bytes(4, "little")  # of the header, which stands right before it
+
+
+@pytest.mark.rule("S6", "P5")
+def test_a_root_that_somebody_removes_ends_nothing(tmp_path: Path) -> None:
+    """What is recorded is still sent, what cannot be any more is dropped, and the gateway goes on to its end."""
+    root, clock, log = tmp_path / "root", FakeClock(), Log()
+
+    async def scenario(spools: ClickSpools) -> None:
+        record(spools, range(5))
+        shutil.rmtree(root)
+        clock.elapsed_s += 11
+        await until(lambda: spools._look_at > 11)
+        taken = sum(spools.append(0, kept(number), None) for number in range(5, 500))
+        assert taken < 495
+        await drain(spools, log, done=lambda: len(log.numbers()) == 5 + taken)
+
+    spooling(root, scenario, Wanted(clock=clock))
+
+    assert log.numbers() == list(range(len(log.numbers())))
 
 
 @pytest.mark.rule("S6")
