@@ -15,8 +15,9 @@ from typing import TypeVar
 from bench.processes import cpu_s
 from chassis.clock import uuid7
 from chassis.redis import Redis, open_redis
-from contracts.cache import BUCKETS, OUTBOX_FIELD, encode_outbox_entry, outbox_key
+from contracts.cache import BUCKETS, OUTBOX_FIELD, outbox_key
 from contracts.link import EventId, EventType, Link, LinkEvent, LinkKey, UserId, bucket_of
+from contracts.outbox_entries import encode_outbox_entry
 from linkmesh.local.engines import Engine, KafkaEngine, ValkeyEngine
 from linkmesh.local.ports import free_port
 from linkmesh.local.storage import ensure_topics

@@ -18,8 +18,8 @@ from chassis.errors import Unavailable
 from chassis.kafka.codec import event_headers
 from chassis.kafka.producer import MESSAGE_BYTES_MAX, Sender
 from chassis.kafka.record import Message
-from contracts.cache import OutboxEntry, decode_outbox_entry
 from contracts.link_codec import UndecodableError
+from contracts.outbox_entries import OutboxEntry, decode_outbox_entry
 from contracts.topics import LINKS_EVENTS
 from link_service.ports import Outbox, Position, QueuedEntry
 

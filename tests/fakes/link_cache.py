@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 
 from chassis.clock import Clock
 from chassis.errors import Unavailable
-from contracts.cache import BUCKETS, CACHE_TTL_S, LEASE_MS, LeaseToken, Mutation, encode_outbox_entry
+from contracts.cache import BUCKETS, CACHE_TTL_S, LEASE_MS, LeaseToken, Mutation
 from contracts.link import EventId, Link, LinkKey, LinkState, bucket_of
+from contracts.outbox_entries import encode_outbox_entry
 from link_service.domain.cache_gate import CacheGate
 from link_service.ports import (
     Conflict,

@@ -8,9 +8,9 @@ from typing import Any
 
 from chassis.auth import Caller, Plan, Principal, set_caller
 from chassis.task_room import TaskRoom
-from contracts.cache import decode_outbox_entry
 from contracts.codes import CodePermutation
 from contracts.link_codec import decode_event, timestamp
+from contracts.outbox_entries import decode_outbox_entry
 from contracts.scopes import ACCOUNT_SCOPES, OPERATE
 from link_service.domain.destinations import policy_for
 from link_service.domain.ids import IdBlock, IdStock

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from contracts.cache import decode_outbox_entry
 from contracts.link import EventType, Link, LinkEvent
 from contracts.link_codec import decode_event
+from contracts.outbox_entries import decode_outbox_entry
 from link_service.ports import QueuedEntry
 from tests.model.actors import Found
 from tests.model.automaton import Ended

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from contracts.cache import CACHE_TTL_S, LeaseToken, decode_outbox_entry, encode_outbox_entry
+from contracts.cache import CACHE_TTL_S, LeaseToken
 from contracts.link import Link, LinkState, bucket_of
+from contracts.outbox_entries import decode_outbox_entry, encode_outbox_entry
 from link_service.ports import Conflict, Done, Full, Held, Late, Leased, LeaseNeeded, Present
 from tests.contract.link_cache.worlds import Play, World, mutation_of, new_link, next_of, until
 

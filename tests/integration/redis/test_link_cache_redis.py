@@ -11,8 +11,9 @@ from chassis.clock import SystemClock
 from chassis.errors import Unavailable
 from chassis.health import Readiness
 from chassis.redis import Redis, open_redis
-from contracts.cache import LIBRARY, decode_outbox_entry, lease_key, reply_of, url_key
+from contracts.cache import LIBRARY, lease_key, reply_of, url_key
 from contracts.link import Link
+from contracts.outbox_entries import decode_outbox_entry
 from contracts.restoring import restore_call, standing_call
 from link_service.adapters.function_library_redis import FunctionLibrary
 from link_service.adapters.link_cache_redis import RedisLinkCache

@@ -15,9 +15,7 @@ from contracts.cache import (
     OUTBOX_OF_MEMORY,
     Mutation,
     decode_entry,
-    decode_outbox_entry,
     encode_entry,
-    encode_outbox_entry,
     event_id_bytes,
     lease_key,
     mutate_call,
@@ -28,6 +26,7 @@ from contracts.cache import (
 )
 from contracts.link import REDIRECT_STATUSES, EventId, EventType, Link, LinkEvent, LinkState, UserId, bucket_of
 from contracts.link_codec import UndecodableError, encode_event, event_type_name
+from contracts.outbox_entries import decode_outbox_entry, encode_outbox_entry
 from contracts.restoring import decode_offsets, encode_offsets
 from link_service.domain.memory import MemoryLevel
 from shortener.store.v1.cache_entry_pb2 import CacheEntry

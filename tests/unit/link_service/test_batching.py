@@ -6,8 +6,8 @@ import pytest
 
 from chassis.auth import GATEWAY, Caller, Principal, set_caller
 from chassis.errors import InvalidArgument
-from contracts.cache import decode_outbox_entry
 from contracts.link import LinkKey
+from contracts.outbox_entries import decode_outbox_entry
 from shortener.key.v1 import key_service_pb2 as key_pb
 from shortener.link.v1 import link_service_pb2 as pb
 from tests.fakes.link_service_world import LinkWorld, act_as, play

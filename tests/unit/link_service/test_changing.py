@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from chassis.errors import Aborted, InvalidArgument, NotFound, Unavailable
-from contracts.cache import Mutation, decode_outbox_entry
+from contracts.cache import Mutation
 from contracts.codes import is_generated_shape
 from contracts.link import LinkKey, bucket_of, link_key
 from contracts.link_codec import decode_event
+from contracts.outbox_entries import decode_outbox_entry
 from link_service.ports import Leased, Verdict
 from shortener.link.v1 import link_pb2
 from tests.fakes.link_events import make_link
