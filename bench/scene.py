@@ -14,7 +14,7 @@ from bench.peers import Peer
 from bench.rounds import LOAD_CORE, SERVER_CORE
 from linkmesh.local.supervisor import LocalSystem
 
-# On the servers' core; all the rest works on the load generator's. Who works off a backlog there yields to the load; the
+# On the servers' core; the rest works on the load generator's. Who works off a backlog there yields to the load; the
 # broker takes clicks at the pace of the rounds, and the database answers misses.
 _SERVERS = ("gateway", "link_service", "valkey")
 _PROMPT = (*_SERVERS, "kafka", "dynamodb")
