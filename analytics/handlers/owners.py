@@ -1,7 +1,7 @@
 """Who counts what: the partition of a link, and the instance that has its counts in memory."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from chassis.breaker import Breaker
 from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, Unavailable
 from contracts.link import LinkKey
-from contracts.topics import click_partition
+from contracts.topics import ANALYTICS_EVENTS, click_partition
 
 Found = TypeVar("Found")
 Answer = TypeVar("Answer")
@@ -38,8 +38,18 @@ class Owners:
         return partition in self._book.held
 
     async def partition_of(self, key: LinkKey) -> int:
-        """The partition that feeds a link's counts. Raises Unavailable while nobody ever told how many there are."""
-        return click_partition(key, await self.partitions())
+        """The partition to which gateways of this release send a link's clicks. Raises Unavailable while nobody ever
+        told how many there are.
+        """
+        return (await self.partitions_of(key))[0]
+
+    async def partitions_of(self, key: LinkKey) -> Sequence[int]:
+        """The partitions that may feed a link's counts: one; while the topic grows, when gateways go by the count they
+        were made for and others by the new one, two. Raises Unavailable as `partition_of`.
+        """
+        count = await self.partitions()
+        counts = (min(count, ANALYTICS_EVENTS.partitions), count)
+        return list(dict.fromkeys(click_partition(key, each) for each in counts))
 
     async def partitions(self) -> int:
         """How many there are. Raises Unavailable while nobody ever told."""

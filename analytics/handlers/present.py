@@ -4,6 +4,7 @@ The owner is asked first, the table second: a row that leaves memory in between 
 owner (a rebalance, a crash) the table answers alone, and `counted_until` says how old that is.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,13 +50,16 @@ class Present:
 
     async def read(self, key: LinkKey, hours: range) -> Found:
         """The rows of a link in these hours. Raises Unavailable when the table cannot be read."""
-        partition = await self._owners.partition_of(key)
-        owned = await self._ask_owner(key, partition, hours)
-        if owned is None:
+        partitions = await self._owners.partitions_of(key)
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(self._ask_owner(key, partition, hours)) for partition in partitions]
+        owned = [found for task in asked if (found := task.result()) is not None]
+        until = [found.counted_until_ms for found in owned]
+        if left := [partition for partition, task in zip(partitions, asked, strict=True) if task.result() is None]:
             # The checkpoint before the rows: what it says is in them is then in what is read.
-            until_ms = await self._stored_until_ms(range(partition, partition + 1))
-            return Found(await self._rows.read(key, hours), until_ms)
-        return Found(merge(owned.rows, await self._rows.read(key, hours)), owned.counted_until_ms)
+            until.append(await self._stored_until_ms(left))
+        stored = await self._rows.read(key, hours)
+        return Found(merge((row for found in owned for row in found.rows), stored), min(until))
 
     async def read_tops(self, user_id: UserId, days: range) -> FoundTops:
         """The rows of an account's top links on these days. Its links are spread over all partitions, so that all

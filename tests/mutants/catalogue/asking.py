@@ -27,14 +27,14 @@ MUTANTS = (
         edits=(
             Edit(
                 file="analytics/handlers/present.py",
-                old="        owned = await self._ask_owner(key, partition, hours)\n",
+                old="        partitions = await self._owners.partitions_of(key)\n",
                 new="        stored = await self._rows.read(key, hours)\n"
-                "        owned = await self._ask_owner(key, partition, hours)\n",
+                "        partitions = await self._owners.partitions_of(key)\n",
             ),
             Edit(
                 file="analytics/handlers/present.py",
-                old="return Found(merge(owned.rows, await self._rows.read(key, hours)), owned.counted_until_ms)",
-                new="return Found(merge(owned.rows, stored), owned.counted_until_ms)",
+                old="        stored = await self._rows.read(key, hours)\n        return Found(",
+                new="        return Found(",
             ),
         ),
         killed_by=(f"{_PRESENT}::test_a_row_that_leaves_memory_while_it_is_asked_for_is_found_in_the_table",),

@@ -18,6 +18,7 @@ from analytics.ports import OwnedRows, OwnedTops
 from chassis.clock import Clock
 from chassis.errors import Unavailable
 from contracts.link import LinkKey, UserId
+from contracts.topics import ANALYTICS_EVENTS, click_partition
 from tests.fakes.analytics_clicks import T0_MS, arrival, click
 from tests.fakes.analytics_ports import FakeCheckpoints, FakeLog, FakePeers, FakeRowStore
 from tests.fakes.kafka_time import VirtualClock, run_virtual
@@ -133,6 +134,33 @@ def test_a_row_that_leaves_memory_while_it_is_asked_for_is_found_in_the_table() 
         found = await process.present.read(KEY, HOURS)
 
         assert [row.human for row in found.rows] == [5]
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("A7")
+def test_while_the_topic_grows_both_owners_are_asked() -> None:
+    """Gateways send by the count they were made for until they are replaced: the clicks of a link stand in the memory
+    of two owners then, counted until the older of their moments; without one of the owners until its checkpoint.
+    """
+    before, after = (click_partition(KEY, count) for count in (ANALYTICS_EVENTS.partitions, 1000))
+    one = some_row(5, 9)
+    two = replace(some_row(7, 3), id=one.id._replace(partition=after))
+    one = replace(one, id=one.id._replace(partition=before))
+
+    async def scenario() -> None:
+        process = Process(log=FakeLog(1000))
+        process.log.owners |= {before: "them:2", after: "them:3"}
+        process.peers.answers |= {"them:2": OwnedRows([one], T0_MS + 9), "them:3": OwnedRows([two], T0_MS + 5)}
+
+        assert before != after
+        found = await process.present.read(KEY, HOURS)
+        assert (sorted(row.human for row in found.rows), found.counted_until_ms) == ([5, 7], T0_MS + 5)
+
+        process.peers.answers["them:3"] = None
+        await process.checkpoints.save(Checkpoint(after, offset=2, time_ms=T0_MS - 1))
+        found = await process.present.read(KEY, HOURS)
+        assert ([row.human for row in found.rows], found.counted_until_ms) == ([5], T0_MS - 1)
 
     run_virtual(scenario())
 
