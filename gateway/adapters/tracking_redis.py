@@ -83,7 +83,7 @@ class RedisTracking:
                 self._timer.cancel()
 
     def saw_run(self, run: str) -> None:
-        """Another connection goes to this run of Redis. What ours says, if it goes to another one, means nothing [R8]."""
+        """Another connection goes to this run of Redis. If ours does not, what it says means nothing [R8]."""
         if self._open is not None and run != self._open.run:
             self._links.flush()
             self._end()

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import assert_never
 
 from contracts.codes import RESERVED, is_possible_code
-from contracts.link import Link, LinkState
+from contracts.link import REDIRECT_STATUSES, Link, LinkState
 from contracts.reasons import Reason
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -22,6 +22,9 @@ _HEADERS: Headers = (
     (b"content-length", b"0"),
 )
 _BEHIND_LOCATION = b"".join([b"%b: %b\r\n" % header for header in _HEADERS]) + b"\r\n"
+_STATUS_LINES = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode()) for status in REDIRECT_STATUSES
+}
 _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # no value of a header may have them
 
 
@@ -83,11 +86,12 @@ def decide(link: Link | None, now: datetime) -> Redirect | Refusal:
 def ready_answer(link: Link, now: datetime) -> bytes | None:
     """The bytes of the redirect to GET or HEAD on a connection that is kept, valid as long as `decide` says the same;
     None: the link does not redirect at that moment, or to nothing that could be sent."""
-    verdict = decide(link, now)
-    if not isinstance(verdict, Redirect):
-        return None
-    location = verdict.headers[0][1]
+    return redirect_bytes(link.redirect_status, link.long_url) if isinstance(decide(link, now), Redirect) else None
+
+
+def redirect_bytes(status: int, long_url: str) -> bytes | None:
+    """The bytes of a redirect there; None: it cannot be sent."""
+    location = long_url.encode()
     if _UNSENDABLE.search(location):
         return None
-    phrase = HTTPStatus(verdict.status).phrase.encode()
-    return b"HTTP/1.1 %d %b\r\nlocation: %b\r\n%b" % (verdict.status, phrase, location, _BEHIND_LOCATION)
+    return b"%blocation: %b\r\n%b" % (_STATUS_LINES[status], location, _BEHIND_LOCATION)

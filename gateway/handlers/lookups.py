@@ -16,14 +16,14 @@ from prometheus_client import Counter, Gauge
 
 from chassis.clock import Clock
 from chassis.errors import DeadlineExceeded, Internal, ResourceExhausted, ServiceError, Unavailable
-from chassis.telemetry import current_traceparent
-from contracts.cache import decode_entry, encode_entry
-from contracts.link import Link, LinkKey
-from contracts.link_codec import UndecodableError
+from chassis.telemetry import current_traceparent, start_trace
+from contracts.cache import decode_entry, encode_entry, entry_message
+from contracts.link import Link, LinkKey, UserId, link_key
+from contracts.link_codec import UndecodableError, link_from_message
 from gateway.domain.issued import IssuedCodes
 from gateway.domain.misses import MissBudget
 from gateway.domain.near_cache import Entry, Flight, Limits, NearCache
-from gateway.domain.redirects import ready_answer
+from gateway.domain.redirects import ready_answer, redirect_bytes
 from gateway.handlers.metrics import LOOKUPS
 from gateway.ports import (
     ClickTarget,
@@ -34,6 +34,7 @@ from gateway.ports import (
     Resolver,
     TooManyMissesError,
 )
+from shortener.link.v1 import link_pb2
 
 CORRUPT = Counter("link_cache_corrupt_total", "Values in Redis that could not be decoded; treated as absent")
 ENTRIES = Gauge("near_links", "Links that are kept in this process")
@@ -77,15 +78,16 @@ Tell = Callable[[Looked | ServiceError], None]
 
 
 class _Trip(Flight):
-    """A flight with its passengers. The context is of who began it: calls belong to that trace."""
+    """A flight with its passengers. The context is of who began it: calls belong to that trace; None: to none that is
+    kept."""
 
     __slots__ = ("aboard", "context", "key")
 
-    def __init__(self, path: bytes, key: LinkKey, began: float) -> None:
+    def __init__(self, path: bytes, key: LinkKey, began: float, context: contextvars.Context | None) -> None:
         super().__init__(path, began)
         self.key = key
         self.aboard: list[tuple[str, Tell]] = []
-        self.context = contextvars.copy_context()
+        self.context = context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class Lookups:
         self.heard = self._near.heard
         self.is_overdue = self._near.is_overdue
         self.learn_issued = sources.issued.learn
+        ENTRIES.set_function(lambda: self._near.size)
 
     async def look_up(self, key: LinkKey, client: str = "") -> Looked:
         """What is known of a code; at most 350 ms. `client`: the address that asks.
@@ -137,8 +140,9 @@ class Lookups:
             raise told
         return told
 
-    def begin(self, key: LinkKey, client: str, tell: Tell) -> Looked | None:
-        """The same without waiting: an answer that is known, or None, and `tell` is called later with it.
+    def begin(self, key: LinkKey, client: str, tell: Tell, *, traced: bool = True) -> Looked | None:
+        """The same without waiting: an answer that is known, or None, and `tell` is called later with it. `traced`:
+        what is done for it belongs to the trace of this moment; else to one that is not kept.
 
         Raises:
             TooManyMissesError: `tell` will not be called.
@@ -157,7 +161,7 @@ class Lookups:
             return self._missed(Source.NEVER_ISSUED, client)
         trip = self._near.board(path)
         if trip is None:
-            trip = _Trip(path, key, now)
+            trip = _Trip(path, key, now, contextvars.copy_context() if traced else None)
             self._near.depart(trip)
             self._fly(trip)
         trip.aboard.append((client, tell))
@@ -202,7 +206,6 @@ class Lookups:
         for trip in trips:
             self._sources.resolver.forget(trip.key)  # else a new trip would join the old one's question there
         MARKED.inc(len(trips))
-        ENTRIES.set(self._near.size)
 
     # ------------------------------------------------------------ flights
 
@@ -221,7 +224,7 @@ class Lookups:
             self._ask(trip, redis_answered=value is None)
             return
         try:
-            entry = self._entry(trip.path, value, decode_entry(value))
+            entry = self._entry_of_message(trip.path, value, entry_message(value))
         except UndecodableError:
             CORRUPT.inc()
             self._ask(trip, redis_answered=True)
@@ -232,6 +235,9 @@ class Lookups:
             self._land(trip, Looked(Source.REDIS, value, entry.ready), entry)
 
     def _ask(self, trip: _Trip, *, redis_answered: bool) -> None:
+        if trip.context is None:
+            with start_trace("look up", keep_ratio=0.0):
+                trip.context = contextvars.copy_context()
         self._tasks.create_task(self._resolve(trip, redis_answered), name="look up", context=trip.context)
 
     async def _resolve(self, trip: _Trip, redis_answered: bool) -> None:
@@ -274,19 +280,19 @@ class Lookups:
         """Keeps what may be kept, and tells those aboard."""
         if self._near.land(trip):
             if entry is not None:
-                EVICTED.inc(self._near.keep(entry))
-                ENTRIES.set(self._near.size)
+                if self._near.keep(entry):
+                    EVICTED.inc()
             elif isinstance(told, Looked) and told.value is None and told.source is not Source.UNCONFIRMED:
                 self._near.keep_absent(trip.path)
-        now = self._clock.monotonic()
+        if isinstance(told, ServiceError):
+            for _, tell in trip.aboard:
+                _tell(tell, told.again())
+            return
+        _COUNTED[told.source].inc(len(trip.aboard))
         for client, tell in trip.aboard:
-            if isinstance(told, ServiceError):
-                tell(told.again())
-                continue
-            _COUNTED[told.source].inc()
             if told.value is None:
-                self._sources.budget.missed(client, now)
-            tell(told)
+                self._sources.budget.missed(client, self._clock.monotonic())
+            _tell(tell, told)
 
     # ------------------------------------------------------------ answers
 
@@ -304,11 +310,30 @@ class Lookups:
         ready = None if answer is None else ReadyRedirect(answer, ClickTarget(link.key, link.user_id))
         return Entry(path, value, ready, link.expires_at)
 
+    def _entry_of_message(self, path: bytes, value: bytes, message: link_pb2.Link) -> Entry[bytes, ReadyRedirect]:
+        """The same; most links redirect as long as nobody says otherwise, and of these little is needed."""
+        if (
+            message.state != link_pb2.LINK_STATE_ACTIVE
+            or message.HasField("expires_at")
+            or message.HasField("starts_at")
+        ):
+            return self._entry(path, value, link_from_message(message))
+        answer = redirect_bytes(message.redirect_status or 302, message.long_url)
+        target = ClickTarget(link_key(message.short_code, message.domain), UserId(message.user_id))
+        return Entry(path, value, None if answer is None else ReadyRedirect(answer, target), None)
+
     def _renewed(self, entry: Entry[bytes, ReadyRedirect]) -> Entry[bytes, ReadyRedirect]:
         """The entry with what holds at this moment: a link may have begun, or ended, since it was kept."""
         if entry.ready is None or entry.until is not None:
             entry.ready = self._entry(entry.path, entry.value, decode_entry(entry.value)).ready
         return entry
+
+
+def _tell(tell: Tell, told: Looked | ServiceError) -> None:
+    try:
+        tell(told)
+    except Exception:  # those behind it wait for theirs
+        logger.exception("the answer to a look-up could not be given")
 
 
 def _kept_traceparent() -> str | None:
