@@ -6,6 +6,8 @@ _STATE = "chassis/kafka/window.py"
 _WORK = "chassis/kafka/work.py"
 _WINDOW = "tests/unit/kafka/test_window.py"
 _KEYED = "tests/unit/kafka/test_keyed.py"
+_LETTERS = "tests/unit/kafka/test_keyed_letters.py"
+_DEPENDENCIES = "tests/unit/kafka/test_keyed_dependencies.py"
 _CHECKPOINTED = "tests/unit/kafka/test_checkpointed.py"
 
 
@@ -20,7 +22,7 @@ MUTANTS = (
             new="return self.next_offset",
         ),
         f"{_WINDOW}::test_unfinished_burial_holds_the_watermark_and_comes_back",
-        f"{_KEYED}::test_nothing_is_committed_past_an_unacknowledged_dead_letter",
+        f"{_LETTERS}::test_nothing_is_committed_past_an_unacknowledged_dead_letter",
     ),
     broken(
         "result-applied-across-an-epoch",
@@ -62,7 +64,7 @@ MUTANTS = (
             old="(Unavailable, DeadlineExceeded, ResourceExhausted, TimeoutError, ConnectionError)",
             new="(Unavailable, ResourceExhausted, ConnectionError)",
         ),
-        f"{_KEYED}::test_a_handler_that_hangs_counts_as_dependency",
+        f"{_DEPENDENCIES}::test_a_handler_that_hangs_counts_as_dependency",
     ),
     broken(
         "unavailable-is-the-records-fault",
@@ -73,7 +75,7 @@ MUTANTS = (
             old="(Unavailable, DeadlineExceeded, ResourceExhausted, TimeoutError, ConnectionError)",
             new="(DeadlineExceeded, TimeoutError)",
         ),
-        f"{_KEYED}::test_dependency_away_pauses_probes_and_burns_no_attempts",
+        f"{_DEPENDENCIES}::test_dependency_away_pauses_probes_and_burns_no_attempts",
     ),
     broken(
         "no-pause-while-a-dependency-is-away",
@@ -135,7 +137,7 @@ MUTANTS = (
             old="self._window.bury_later(ticket, due=self._clock.monotonic() + self._policy.burial_retry_s)",
             new="self._window.complete(ticket)",
         ),
-        f"{_KEYED}::test_nothing_is_committed_past_an_unacknowledged_dead_letter",
+        f"{_LETTERS}::test_nothing_is_committed_past_an_unacknowledged_dead_letter",
     ),
     broken(
         "letter-taken-for-acknowledged",
@@ -158,7 +160,7 @@ MUTANTS = (
             old="any(last - first < HOUR_MS for first, last in first_and_last)",
             new="False",
         ),
-        f"{_KEYED}::test_breaker_trips_after_the_limit_survives_a_restart_and_needs_a_person",
+        f"{_LETTERS}::test_breaker_trips_after_the_limit_survives_a_restart_and_needs_a_person",
     ),
     Mutant(
         name="tripped-breaker-stops-nobody",
@@ -176,7 +178,7 @@ MUTANTS = (
                 new="            if False:  # in the middle",
             ),
         ),
-        killed_by=(f"{_KEYED}::test_breaker_trips_after_the_limit_survives_a_restart_and_needs_a_person",),
+        killed_by=(f"{_LETTERS}::test_breaker_trips_after_the_limit_survives_a_restart_and_needs_a_person",),
     ),
     broken(
         "replays-for-everybody",
@@ -187,7 +189,7 @@ MUTANTS = (
             old="skip = wanted_by is not None and wanted_by != self._group",
             new="skip = False",
         ),
-        f"{_KEYED}::test_a_replay_for_another_group_is_skipped",
+        f"{_LETTERS}::test_a_replay_for_another_group_is_skipped",
     ),
     broken(
         "no-drain-before-a-rebalance",
