@@ -78,7 +78,7 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
     readiness = Readiness()
     async with contextlib.AsyncExitStack() as stack:
         producer = await stack.enter_async_context(
-            Producer(config.kafka, client_id=f"{_NAME}-{config.instance}", clock=clock, compression="lz4")
+            Producer(config.kafka, client_id=f"{_NAME}-{config.instance}", clock=clock, linger_ms=0, compression="lz4")
         )
         hints = await stack.enter_async_context(
             Producer(config.kafka, client_id=f"{_NAME}-{config.instance}-hints", clock=clock)

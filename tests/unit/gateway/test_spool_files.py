@@ -90,6 +90,25 @@ def test_a_segment_that_there_is_no_room_for_leaves_nothing(tmp_path: Path) -> N
     folder.leave()
 
 
+@pytest.mark.rule("S2")
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_THREAD"), reason="only Linux counts by thread")
+def test_a_segment_is_written_without_a_page_fault(tmp_path: Path) -> None:
+    """All its pages are there when it is handed out: filling 256 of them waits for the kernel a few times at most."""
+    folder = Folder.create(tmp_path, NAME)
+    segment = folder.allocate(1 << 20)
+    page = b"x" * 4096
+
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for at in range(0, segment.size, len(page)):
+        segment.map[at : at + len(page)] = page
+    faults = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    assert faults < 64
+    segment.map.close()
+    segment.path.unlink()
+    folder.leave()
+
+
 @pytest.mark.rule("S6")
 def test_a_budget_is_kept_and_given_back() -> None:
     """Never more than there is, but for what is used already."""
