@@ -1,16 +1,13 @@
-"""Traces, logs, and how a trace crosses a process boundary (W3C Trace Context). It never blocks and never grows [P8].
+"""Traces, and how a trace crosses a process boundary (W3C Trace Context). It never blocks and never grows [P8].
 
 Span and attribute names follow the OpenTelemetry semantic conventions 1.44; no URL, key or address is an attribute.
 """
 
 import contextlib
-import json
-import logging
 import random
 import re
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from urllib.parse import urljoin
 
@@ -25,8 +22,8 @@ from opentelemetry.trace import Link as SpanLink
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import Attributes as OtelAttributes
 
-from chassis.clock import SystemClock
 from chassis.config import ProcessConfig
+from chassis.logs import start_logs
 
 Attributes = Mapping[str, str | int | float | bool]
 _QUEUE_SPANS_MAX = 4096  # about 4 MB; more are dropped
@@ -41,7 +38,7 @@ _KEPT = create_key("linkmesh-kept")
 @contextlib.contextmanager
 def start_telemetry(service: str, settings: ProcessConfig) -> Iterator[None]:
     """Starts logs and traces of this process; flushes what is left on the way out, for at most a few seconds."""
-    _start_logs(service)
+    start_logs(service, current_trace_id)
     if not settings.otlp_endpoint:
         yield
         return
@@ -261,55 +258,3 @@ class _RootSampler(Sampler):
     def get_description(self) -> str:
         """What this sampler calls itself."""
         return f"Root{{{self._by_ratio.get_description()}}}"
-
-
-def _start_logs(service: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter(service))
-    handler.addFilter(OncePerInterval("aiokafka", interval_s=10.0))  # 20 lines a second while a broker is away
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for noisy in ("aiokafka", "botocore", "aiobotocore", "uvicorn.access", "httpx", "opentelemetry"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-class OncePerInterval(logging.Filter):
-    """Lets a library say the same thing once per interval. Bounded: what is the same is told by place, not by text."""
-
-    def __init__(self, library: str, *, interval_s: float, monotonic: Callable[[], float] | None = None) -> None:
-        super().__init__()
-        self._library = library
-        self._interval_s = interval_s
-        self._monotonic = monotonic or SystemClock().monotonic
-        self._said_at: dict[tuple[str, int], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written: always, if it is not of that library."""
-        if record.name != self._library and not record.name.startswith(f"{self._library}."):
-            return True
-        place, now = (record.pathname, record.lineno), self._monotonic()
-        if now - self._said_at.get(place, -self._interval_s) < self._interval_s:
-            return False
-        self._said_at[place] = now
-        return True
-
-
-class _JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the trace's id."""
-
-    def __init__(self, service: str) -> None:
-        super().__init__()
-        self._service = service
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": SystemClock().now().isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "service": self._service,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if trace_id := current_trace_id():
-            line["trace_id"] = trace_id
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)

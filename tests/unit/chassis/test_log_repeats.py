@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from chassis.telemetry import OncePerInterval
+from chassis.logs import OncePerInterval
 
 
 def line(name: str, number: int = 1) -> logging.LogRecord:

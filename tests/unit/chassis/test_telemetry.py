@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from chassis import telemetry
 from chassis.config import ProcessConfig
+from chassis.logs import JsonFormatter
 from chassis.telemetry import is_sampled, is_traceparent, parse_traceparent
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -81,7 +82,7 @@ def test_a_receiver_that_hangs_blocks_nobody_and_the_queue_is_bounded() -> None:
 
 def test_a_log_line_is_json_and_carries_the_failure(caplog: pytest.LogCaptureFixture) -> None:
     """One object a line, with service, level and stack."""
-    formatter = telemetry._JsonFormatter("writer")
+    formatter = JsonFormatter("writer", telemetry.current_trace_id)
     try:
         raise ValueError("why")
     except ValueError:
