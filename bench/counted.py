@@ -16,15 +16,15 @@ _LOOK_S = 0.25
 Counter = Callable[[], Awaitable[int]]
 
 
-async def settled(count: Counter, expected: int) -> int:
-    """What is counted, once it is at least as much as expected and stays so for a second, or no more comes."""
-    deadline, reached = time.monotonic() + _PATIENCE_S, 0.0
+async def settled(count: Counter, expected: int, *, still_s: float = _STILL_S, patience_s: float = _PATIENCE_S) -> int:
+    """What is counted, a second after it was at least as much as expected, or when a minute is over."""
+    deadline, reached = time.monotonic() + patience_s, 0.0
     while True:
         value, now = await count(), time.monotonic()
         reached = reached or (now if value >= expected else 0.0)
-        if (reached and now - reached >= _STILL_S) or now > deadline:
+        if (reached and now - reached >= still_s) or now > deadline:
             return value
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(min(_LOOK_S, still_s / 4))
 
 
 async def clicks_of(gateway: str, api_key: str, codes: Sequence[str]) -> int:
