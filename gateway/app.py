@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -21,6 +21,7 @@ from chassis.telemetry import keep_ratio
 from contracts.codes import CodePermutation
 from contracts.topics import ANALYTICS_EVENTS
 from gateway.adapters.click_recorder import SpoolClickRecorder
+from gateway.adapters.country_file import CountryFile
 from gateway.adapters.click_spools import ClickSpools, SpoolOptions
 from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
@@ -86,7 +87,11 @@ async def build(config: Config) -> AsyncIterator[Sequence[Component]]:
         read_requests = KafkaReadRequests(hints, clock=clock)
         spools = await _open_spools(config, stack, clock)
         clicks = SpoolClickRecorder(
-            spools.append, partitions=ANALYTICS_EVENTS.partitions, visitors=_visitors(config, secrets), now_ms=epoch_ms
+            spools.append,
+            partitions=ANALYTICS_EVENTS.partitions,
+            visitors=_visitors(config, secrets),
+            now_ms=epoch_ms,
+            country_at=_countries(config),
         )
         live = LiveStreams()
         front, protocol, tracking = await _open_front(
@@ -220,6 +225,16 @@ async def _open_spools(config: Config, stack: contextlib.AsyncExitStack, clock: 
 
 def _visitors(config: Config, secrets: _Secrets) -> Visitors:
     return Visitors(secrets.visitors, config.trusted_proxies, config.country_header.lower().encode())
+
+
+def _countries(config: Config) -> Callable[[str], str] | None:
+    """Which country an address is in. Raises ConfigError if there is to be a file that tells, and it is none."""
+    if config.geoip_file is None:
+        return None
+    try:
+        return CountryFile.read(config.geoip_file).country_of
+    except (OSError, ValueError) as exc:
+        raise ConfigError([f"LINKMESH_GEOIP_FILE: {exc}"]) from exc
 
 
 class PublicServer:

@@ -21,6 +21,7 @@ class Config(ProcessConfig):
     visitor_key_file: Path | None = None  # 32 bytes in hex, the same in all instances: a visitor counts once
     trusted_proxies: int = 0  # entries of X-Forwarded-For that our own proxies wrote; 0: the peer is the client
     country_header: str = ""  # header in which a trusted proxy states the country; empty: unknown
+    geoip_file: Path | None = None  # MaxMind format: the country of an address, where no proxy states it
     security_contact: str = ""  # URI for /.well-known/security.txt, such as mailto:…; empty: no such page
     code_key_file: Path | None = None  # link_service's, to know codes that nobody can have been given; none: all may be
     near_links_max: int = 100_000  # links kept in this process, about 1 kB each

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _LINKS_MAX = 16_384  # some 300 bytes each
 _AGENTS_MAX = 2_048  # about a kilobyte each
+_ADDRESSES_MAX = 32_768  # whose country is kept, 150 bytes each
 _DAY_MS = 86_400_000
 _NOTHING = [b""] * 6  # of the headers that are looked for
 _Agent = tuple["blake2b", bytes, bytes, bytes]  # half a visitor's hash; fields of a GET, of a HEAD, of a prefetch
@@ -48,9 +49,19 @@ Append = Callable[[int, bytes, str | None], bool]
 
 
 class SpoolClickRecorder:
-    """A ClickRecorder. `append` puts a click of a partition into its spool; `now_ms` is the time since 1970."""
+    """A ClickRecorder. `append` puts a click of a partition into its spool; `now_ms` is the time since 1970;
+    `country_at` tells the country of an address, where no proxy states it.
+    """
 
-    def __init__(self, append: Append, *, partitions: int, visitors: Visitors, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        append: Append,
+        *,
+        partitions: int,
+        visitors: Visitors,
+        now_ms: Callable[[], int],
+        country_at: Callable[[str], str] | None = None,
+    ) -> None:
         self._append = append
         self._partitions = partitions
         self._visitors = visitors
@@ -60,6 +71,7 @@ class SpoolClickRecorder:
             self._places[b"x-forwarded-for"] = 4
         if visitors.country_header:
             self._places[visitors.country_header] = 5
+        self._country_at = None if country_at is None else _remembered(country_at)
         self._links: dict[str, _Link] = {}
         self._agents: dict[bytes, _Agent] = {}
         self._ms = self._day = -1
@@ -100,6 +112,8 @@ class SpoolClickRecorder:
             referrer = _referrer(referrer)
         if country:
             country = _country(country)
+        if not country and self._country_at is not None:
+            country = self._country_at(peer)
         body = b"".join((link[1], self._at, VISITOR_TAG, visitor.digest(), fields, referrer, country))
         return self._append(link[2], CLICK_TAG + LENGTHS[len(body)] + body, traceparent)
 
@@ -144,3 +158,8 @@ def _referrer(value: bytes) -> bytes:
 @lru_cache(maxsize=1024)
 def _country(stated: bytes) -> bytes:
     return country_field(country_of(stated.decode("latin-1")))
+
+
+def _remembered(country_at: Callable[[str], str]) -> Callable[[str], bytes]:
+    """The field of an address' country. Those of late are kept here, in memory, and nowhere else."""
+    return lru_cache(maxsize=_ADDRESSES_MAX)(lambda address: country_field(country_at(address)))

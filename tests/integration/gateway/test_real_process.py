@@ -149,6 +149,7 @@ def test_a_redirect_is_one_trace_of_our_own(tmp_path: Path, kafka: KafkaEngine, 
         ({"LINKMESH_KAFKA": ""}, "LINKMESH_KAFKA is missing"),
         ({"LINKMESH_TRUSTED_PROXIES": "some"}, "LINKMESH_TRUSTED_PROXIES: 'some' is not a number"),
         ({"LINKMESH_COUNTRY_HEADER": "cf-ipcountry"}, "LINKMESH_COUNTRY_HEADER needs LINKMESH_TRUSTED_PROXIES"),
+        ({"LINKMESH_GEOIP_FILE": "/dev/null"}, "LINKMESH_GEOIP_FILE: no MaxMind DB"),
         ({"LINKMESH_TRUSTED_PROXYS": "1"}, "LINKMESH_TRUSTED_PROXYS is not a setting"),
     ],
 )

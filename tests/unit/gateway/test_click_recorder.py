@@ -1,6 +1,7 @@
 """A click's bytes, put together by hand, are what protobuf would read of the same request; caches change nothing."""
 
 import string
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import dropwhile
@@ -73,6 +74,7 @@ class Desk:
     now: datetime = AT
     taken: list[tuple[int, bytes, str | None]] = field(default_factory=list)
     full: bool = False
+    country_at: Callable[[str], str] | None = None
 
     def open(self) -> SpoolClickRecorder:
         """The recorder."""
@@ -81,6 +83,7 @@ class Desk:
             partitions=20,
             visitors=self.visitors,
             now_ms=lambda: (self.now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1),
+            country_at=self.country_at,
         )
 
     def _append(self, partition: int, kept: bytes, traceparent: str | None) -> bool:
@@ -146,6 +149,35 @@ def test_clicks_are_what_protobuf_reads_of_their_requests(
     assert [partition for partition, _, _ in desk.taken] == [
         click_partition(target.link_key, 20) for target, _, _, _, _ in visits
     ]
+
+
+def test_the_country_is_the_proxys_or_else_the_files() -> None:
+    """What a proxy states counts; where it states none, the file is asked about the client's address, not the proxy's,
+    once for each; the address is not in the click.
+    """
+    asked: list[str] = []
+
+    def country_at(address: str) -> str:
+        asked.append(address)
+        return {"203.0.113.9": "DE", "198.51.100.1": "FR"}.get(address, "")
+
+    desk = Desk(Visitors(KEY, 1, b"cf-ipcountry"), country_at=country_at)
+    recorder = desk.open()
+    visits = [
+        ([], "203.0.113.9"),
+        ([(b"cf-ipcountry", b"US")], "203.0.113.9"),
+        ([(b"cf-ipcountry", b"XX")], "203.0.113.9"),
+        ([(b"x-forwarded-for", b"198.51.100.1")], "203.0.113.9"),
+        ([], "192.0.2.1"),
+        ([], ""),
+    ]
+
+    for headers, peer in visits:
+        recorder.record(ClickTarget(LinkKey("aB3dE7x"), UserId("alice")), "GET", headers, peer, None)
+
+    assert [click.country for click in desk.clicks()] == ["DE", "US", "DE", "FR", "", ""]
+    assert asked == ["203.0.113.9", "198.51.100.1", "192.0.2.1", ""]
+    assert not any(address.encode() in kept for _, kept, _ in desk.taken for address in asked if address)
 
 
 def test_a_code_of_another_owner_is_not_taken_for_the_old_one() -> None:
