@@ -206,14 +206,16 @@ class Book:
     # Reading
 
     def read(self, key: LinkKey, partition: int, hours: range) -> Sequence[RowImage]:
-        """The rows in memory of a link in these hours."""
+        """The rows of a link in these hours that the table does not hold as they are. The others are left out: they are
+        read there in any case, and a link that is clicked each hour for months has more than fits into a message.
+        """
         state = self._partitions.get(partition)
-        return [] if state is None else [row.image() for row in state.links_of(key, hours)]
+        return [] if state is None else [row.image() for row in state.links_of(key, hours) if row.id in state.dirty]
 
     def read_tops(self, user_id: UserId, partition: int, days: range) -> Sequence[TopImage]:
-        """The rows in memory of an account's top links on these days."""
+        """The same of an account's top links on these days."""
         state = self._partitions.get(partition)
-        return [] if state is None else [row.image() for row in state.tops_of(user_id, days)]
+        return [] if state is None else [row.image() for row in state.tops_of(user_id, days) if row.id in state.dirty]
 
     def accounts(self, partition: int) -> Accounts:
         """The accounts of a held partition's spools as of now [A10]."""

@@ -6,10 +6,11 @@ import pytest
 
 from analytics.domain.book import Book
 from analytics.domain.checkpoints import Checkpoint, LogView, is_another_log, next_epoch
-from analytics.domain.clicks import HOUR_MS, Arrival, Hour, RowId
+from analytics.domain.clicks import DAY_HOURS, HOUR_MS, Arrival, Hour, RowId
 from analytics.domain.ledger import Accounts
 from analytics.domain.rows import Applied, RowImage
 from analytics.domain.sequences import Spool
+from contracts.link import UserId
 from tests.fakes.analytics_clicks import SPOOL, T0_MS, arrival, click
 
 NOW = T0_MS + HOUR_MS
@@ -217,3 +218,28 @@ def test_a_new_epoch_keeps_the_sequences() -> None:
     old = Checkpoint(3, 1, 99, T0_MS, Accounts({SPOOL + "1": Spool(9, 9)}))
 
     assert next_epoch(old) == Checkpoint(3, 2, 0, 0, old.accounts)
+
+
+@pytest.mark.rule("A7")
+def test_questions_are_told_what_the_table_does_not_hold() -> None:
+    """A row that is as in the table is read there; one that is ahead of it is told, also while it is written."""
+    book = held(0)
+    fold(book, arrival(0, click(user="u")))
+    hour = T0_MS // HOUR_MS
+    day = hour // DAY_HOURS
+
+    def told() -> tuple[int, int]:
+        links = book.read(click().key, 0, range(hour, hour + 1))
+        return len(links), len(book.read_tops(UserId("u"), 0, range(day, day + 1)))
+
+    assert told() == (1, 1)
+    begun = book.begin_round(0)
+    assert begun is not None
+    first = [write.image for write in book.writes(begun.rows)]
+    fold(book, arrival(1, click(user="u")))
+    for image in first:
+        book.written(image)  # as of before the second click
+    assert told() == (1, 1)
+    for write in book.writes(begun.rows):
+        book.written(write.image)
+    assert told() == (0, 0)
