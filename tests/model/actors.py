@@ -15,8 +15,6 @@ from contracts.cache import LeaseToken
 from contracts.codes import CodePermutation
 from contracts.link import EventId, Link, LinkEvent, LinkKey
 from contracts.link_rows import Reservation
-from gateway.domain.visitors import Visitors
-from gateway.handlers.redirects import Redirects, Sources
 from link_service.domain.ids import IdStock
 from link_service.handlers.attempts import Attempts, Repeatable
 from link_service.handlers.changing import Changes, GeneratedCreation
@@ -117,7 +115,6 @@ class Cast:
     changes: type[Changes] = Changes
     generated: type[GeneratedCreation] = GeneratedCreation
     custom: type[CustomCreation] = CustomCreation
-    redirects: type[Redirects] = Redirects
     writer: type[EventWriter] = EventWriter
     relay: type[Relay] = Relay
     cache: Callable[[str], Any] = Remote
@@ -152,14 +149,18 @@ class Cast:
         return Program(client.name, again, lambda: ids.drawn)
 
     def _look_up(self, reader: Reader) -> Callable[[], Work]:
-        resolver = _Resolver(reader)
-        visitors = Visitors(key=b"k" * 32)
-        sources = Sources(cache=_port("cache"), resolver=resolver, read_requests=_Unread())
-        redirects = self.redirects(sources, clicks=_port("clicks"), visitors=visitors, clock=StillClock())
+        """A visitor's look-up as gateways do it without their own memory: Redis, then link_service. Their flights run
+        in tasks and cannot be begun again from the middle, so the two steps are written down here once more."""
+        cache, resolver = _port("cache"), _Resolver(reader)
 
         async def look_up() -> Found:
             resolver.unconfirmed = False
-            link = await redirects._look_up(CODE)
+            try:
+                link = await cache.get(KEY)
+            except Unavailable:
+                link = None
+            if link is None:
+                link = (await resolver.resolve(KEY)).link
             return Found(link, resolver.unconfirmed)
 
         return look_up
@@ -192,16 +193,6 @@ class _Resolver:
         found: Resolved = await self._reader.resolve(key)
         self.unconfirmed = found.unconfirmed
         return found
-
-    def forget(self, key: LinkKey) -> None:
-        raise AssertionError("nobody shares flights here")
-
-
-class _Unread:
-    """Requests to warm the cache, which nobody reads here: cache-refresher is one more reader."""
-
-    def put(self, key: LinkKey, traceparent: str | None = None) -> bool:
-        return True
 
 
 def _port(name: str) -> Any:

@@ -162,7 +162,8 @@ class Replay:
 
     async def read(self, *, wait_s: float) -> Sequence[QueuedEntry]:
         """As RedisOutbox.read, which asks for the run, too."""
-        return entries_of(await Remote("line").ask(*heads_command(wait_s)))
+        name, *arguments = heads_command(wait_s)
+        return entries_of(await Remote("line").ask(str(name), *arguments))
 
     async def trim(self, through: Pairs) -> None:
         """As RedisOutbox.trim, which has a pipeline of its own."""
