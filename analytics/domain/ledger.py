@@ -82,10 +82,10 @@ class Ledger:
             return ()
         self._replays.add(origin)
         tidings.replayed += 1
-        spool = self._spools.get(clicks.spool_id)
-        if spool is None or is_forgotten(clicks.spool_id, now_ms=now_ms):
+        if not clicks.spool_id or self._is_stale(clicks.spool_id, now_ms):
             self._loose += count
             return clicks.clicks
+        spool = self._spools.get(clicks.spool_id, _UNKNOWN)
         self._spools[clicks.spool_id], found = replayed(spool, clicks.first_sequence, count)
         tidings.repeats += count - len(found)
         return [clicks.clicks[place] for place in found]

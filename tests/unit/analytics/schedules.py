@@ -5,7 +5,7 @@ send again. Everything of a life is drawn from one source of chance and runs in 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from analytics.domain.book import Book
@@ -65,32 +65,45 @@ def _world(chance: Random, rows: FakeRowStore, checkpoints: FakeCheckpoints) -> 
     expected: dict[RowId, Counter[VisitorClass]] = {}
     tops: Counter[str] = Counter()
     recorded: dict[str, list[Click]] = {"1": [], "2": []}
+    lost: list[Record] = []
     number = 0
     for _ in range(chance.randint(5, 40)):
         spool = chance.choice(("", *recorded))
         old = recorded.get(spool, [])
         again = chance.randint(1, min(8, len(old))) if old and chance.random() < 0.3 else 0
         # The gateway did not hear that these had arrived: they come again, in a record that begins and ends elsewhere.
-        new = (
-            []
-            if again and chance.random() < 0.5
-            else [_click(chance, number + n) for n in range(_length(chance, spool))]
-        )
-        number += len(new)
+        fresh = 0 if again and chance.random() < 0.5 else _length(chance, spool)
+        new = [_click(chance, number + place) for place in range(fresh)]
+        number += fresh
+        sent = [*old[len(old) - again :], *new]
         if spool:
-            sent = [*old[len(old) - again :], *new]
-            records.append(record(len(records), *sent, stored_ms=STORED_MS, spool=spool, first=len(old) - again + 1))
+            item = record(len(records), *sent, stored_ms=STORED_MS, spool=spool, first=len(old) - again + 1)
             old += new
-        elif new:
-            records.append(record(len(records), *new, stored_ms=STORED_MS))
+        else:
+            item = record(len(records), *new, stored_ms=STORED_MS)
+        if chance.random() < 0.1:
+            lost.append(item)  # it became a dead letter
+        else:
+            records.append(item)
+        if lost and chance.random() < 0.1:
+            records.append(_replay(chance.choice(lost), len(records), lost))
         for made in new:
             row_id = RowId(made.key, hour_of(made.at_ms, STORED_MS), 0)
             expected.setdefault(row_id, Counter())[made.visitor_class] += 1
             tops[made.key] += made.visitor_class is not VisitorClass.PREFETCH
+    for item in lost:  # each at least once in the end
+        records.append(_replay(item, len(records), lost))
     log = FakeLog()
     log.times[0] = {item.offset: item.timestamp_ms for item in records}
     distinct = {SPOOL + spool: len(sent) for spool, sent in recorded.items() if sent}
     return World(records, rows, checkpoints, log, expected, +tops, distinct)
+
+
+def _replay(item: Record, offset: int, lost: Sequence[Record]) -> Record:
+    """A dead letter as an operator sends it, hours later; some are sent more than once."""
+    origin = f"0/{1_000_000 + lost.index(item)}/{item.timestamp_ms}".encode()
+    headers = (*item.headers, ("replay_for", b"g"), ("replay_of", origin))
+    return replace(item, offset=offset, timestamp_ms=STORED_MS + 5 * HOUR_MS, headers=headers)
 
 
 def _length(chance: Random, spool: str) -> int:

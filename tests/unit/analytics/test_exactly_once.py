@@ -25,9 +25,11 @@ LIVES = 400
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False))
-@pytest.mark.rule("A1", "A2", "A3", "A4", "A10", "S4", "P4")
+@pytest.mark.rule("A1", "A2", "A3", "A4", "A9", "A10", "S4", "P4")
 def test_every_click_is_counted_once(chance: Random) -> None:
-    """Kills, zombies that write late, slow stores and gateways that send again change no count."""
+    """Kills, zombies that write late, slow stores, gateways that send again in other records, and dead letters that are
+    replayed, some of them twice, change no count.
+    """
     assert live(chance, Parts()) == []
 
 
@@ -137,6 +139,16 @@ def test_skipping_by_offset_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sequences_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the sequence check what a gateway sends again is counted again."""
     monkeypatch.setattr(ledger, "judge", lambda *_args: Judgement(0, 0))
+
+    assert any(live(Random(seed), Parts()) for seed in range(LIVES))
+
+
+@pytest.mark.rule("A9")
+def test_replays_are_not_judged_by_their_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay that is taken for a record as any other is a repeat, and its clicks are lost."""
+    monkeypatch.setattr(
+        Ledger, "replay", lambda self, clicks, _origin, tidings, **now: self.take(clicks, tidings, **now)
+    )
 
     assert any(live(Random(seed), Parts()) for seed in range(LIVES))
 
