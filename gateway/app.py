@@ -160,7 +160,7 @@ async def _open_front(
     pages = make_pages(public_url, api.openapi(), security_contact=config.security_contact, now=clock.now())
     ratio = keep_ratio(config)
     front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
-    fast = FastCreates(creates, front, keep_ratio=ratio, clock=clock)
+    fast = FastCreates(creates, front, clock=clock)
     return front, fast_protocol(fast, FastRedirects(lookups, sinks.clicks, ratio)), tracking
 
 

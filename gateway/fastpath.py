@@ -16,14 +16,17 @@ would, recorded and counted alike; tests/integration/gateway asks both ways and 
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from random import random
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from chassis.http_server import Receive, Scope, Send
 from gateway.adapters.http_protocol import ANSWERED, IDLE, UNKNOWN, LimitedHttpProtocol
 from gateway.fast_creates import FastCreates
+from gateway.handlers.answers import Answer, send_answer
 from gateway.handlers.creating import PATH
 from gateway.handlers.metrics import QUICK_S, observe_slow, tallies_of
 from gateway.ports import KEPT, ClickRecorder, ReadyRedirects
@@ -33,6 +36,7 @@ if TYPE_CHECKING:  # uvicorn's own module of types
 
 _TARGET = PATH.encode()
 _READS = {b"GET": ("GET", tallies_of("GET")), b"HEAD": ("HEAD", tallies_of("HEAD"))}
+_HELD = -1  # a stage of a connection: the body of a create is being read that may not need the app
 _LAST_DIGIT = len("HTTP/1.1 30")  # of the status, in an answer
 logger = logging.getLogger(__name__)
 
@@ -51,7 +55,7 @@ class FastHttpProtocol(LimitedHttpProtocol):
 
     creates: ClassVar[FastCreates]
     redirects: ClassVar[FastRedirects]
-    _held = False  # the create that is being read has no task yet
+    _held_body = b""
     _paused = False  # the client does not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -82,8 +86,10 @@ class FastHttpProtocol(LimitedHttpProtocol):
         if ready is None and b"?" in url:
             ready = self._ready(url.partition(b"?")[0])
         if ready is None or not free or self._paused:
-            self._held = url == _TARGET and free and self._is_plain_post()
-            super().on_headers_complete()
+            if url == _TARGET and free and self._is_plain_post():
+                self._hold()
+            else:
+                super().on_headers_complete()
             return
         parser = self.parser
         method = parser.get_method()
@@ -136,35 +142,116 @@ class FastHttpProtocol(LimitedHttpProtocol):
             and all(name != b"expect" for name, _ in self.headers)
         )
 
+    def _hold(self) -> None:
+        """Waits for the body; the scope and uvicorn's state of a request are only made for the app."""
+        if self._keep_ratio and random() < self._keep_ratio:  # noqa: S311 (chance, no secret)
+            super().on_headers_complete()
+            cast("dict[str, object]", self.scope)[KEPT] = True
+            return
+        if self._late_bytes:
+            self.check_headers()
+        self.stage, self._held_body = _HELD, b""
+        self._held_headers, self.headers = self.headers, []  # for trailers
+
+    def _let_go(self) -> None:
+        """The app shall answer what was held."""
+        self.headers = self._held_headers
+        super().on_headers_complete()
+        if self._keep_ratio:
+            cast("dict[str, object]", self.scope)[KEPT] = False
+        if self._held_body:
+            super().on_body(self._held_body)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if self.stage == _HELD:
+            self.line_end = UNKNOWN
+            self._held_body += body
+        else:
+            super().on_body(body)
+
     def on_unfinished(self) -> None:
         """The read ended within a request: what is not whole by then is the app's."""
+        if self.stage == _HELD:
+            self._let_go()
         super().on_unfinished()
-        if self._held:
-            self._held = False
-            if not self.transport.is_closing():
-                self.start(self.cycle, self.app)
 
     def on_message_complete(self) -> None:
         """All of the request is there."""
         if self.stage == ANSWERED:
             self.stage = IDLE
             return
+        if self.stage == _HELD:
+            before, taken = self.cycle, _Taken()
+            self.cycle = cast("RequestResponseCycle", taken)
+            if self.creates.begin(self._held_headers, self._held_body, partial(self._tell, taken)):
+                self.stage = IDLE
+                return
+            self.cycle = before
+            self._let_go()
         super().on_message_complete()
-        if self._held:
-            self._held = False
-            if not self.creates.begin(self, self.cycle):
-                self.start(self.cycle, self.app)
 
-    def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
-        """Lets an ASGI app answer a request."""
-        super()._start_asgi_task(cycle, app)
+    def _tell(self, taken: "_Taken", answer: Answer) -> None:
+        """Answers a create: head and body in one write, on a connection that is kept and takes it."""
+        if taken.disconnected or self.transport.is_closing():
+            return
+        if not taken.keep_alive or self._paused:
+            self._tell_by_app(taken, answer)
+            return
+        head = b"".join([b"%b: %b\r\n" % item for item in answer.headers])
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, answer.body))
+        taken.response_complete = True
+        if self.pipeline or self.backlog:
+            self.on_response_complete()
+        else:
+            self.wait_idle(monotonic())
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
-        """What uvicorn calls to do so."""
-        if not self._held:
-            self.start(cycle, app)
+    def _tell_by_app(self, taken: "_Taken", answer: Answer) -> None:
+        """The connection ends with this answer, or does not take it just now."""
+        cycle = RequestResponseCycle(
+            scope={"type": "http", "method": "POST"},  # type: ignore[typeddict-item]  # all that an answer looks at
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=taken.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if self.cycle is cast("RequestResponseCycle", taken):
+            self.cycle = cycle
+        self._start_asgi_task(cycle, _ready(answer))
+
+
+class _Nobody:
+    """Who waits for what becomes of a request that has no task."""
+
+    def set(self) -> None:
+        """Nothing happens."""
+
+
+class _Taken:
+    """What uvicorn must know of a create that is under way, in the place of its own state of a request."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
+    message_event: ClassVar = _Nobody()
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.keep_alive = True
+        self.response_complete = False
 
 
 def fast_protocol(creates: FastCreates, redirects: FastRedirects) -> type[FastHttpProtocol]:
     """The protocol for a server."""
     return type("GatewayHttpProtocol", (FastHttpProtocol,), {"creates": creates, "redirects": redirects})
+
+
+def _ready(answer: Answer) -> "ASGI3Application":
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_answer(send, answer)
+
+    return cast("ASGI3Application", app)

@@ -77,12 +77,14 @@ def serving(
             door.cache.store(make_link())
             await door.client.post("/api/links", json={"long_url": URL})
             door.peers.links.links.clear()
-            made = fast_protocol(door.fast, FastRedirects(door.lookups, door.clicks, 0.0))
+            made = fast_protocol(
+                door.fast, FastRedirects(door.lookups, door.clicks, (options or DoorOptions()).keep_ratio)
+            )
 
             class Watched(made):  # type: ignore[valid-type, misc]  # made at run time
-                def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
-                    starts.append(cycle.scope["path"])
-                    FastHttpProtocol.start(self, cycle, app)
+                def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+                    starts.append(cycle.scope.get("path", ""))
+                    FastHttpProtocol._start_asgi_task(self, cycle, app)
 
             protocol: type[asyncio.Protocol] = Watched if fast else LimitedHttpProtocol
             server = HttpServer(door.front, host="127.0.0.1", port=0, protocol=protocol)

@@ -9,6 +9,7 @@ import ast
 import asyncio
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from chassis.http_server import HttpServer
-from gateway.fastpath import FastHttpProtocol
+from gateway.adapters.http_protocol import LimitedHttpProtocol
+from gateway.fastpath import FastHttpProtocol, _Taken
 
 METHODS: list[tuple[type, str, str]] = [
     (HttpToolsProtocol, "__init__", "eefda6875ebd"),
@@ -106,6 +108,20 @@ def test_the_names_of_a_request_are_there() -> None:
     assert STATUS_LINE[302] == b"HTTP/1.1 302 Found\r\n"
 
 
+def test_a_create_that_was_taken_is_a_request_as_far_as_anybody_asks() -> None:
+    """What is looked up on the state of a request that is under way, by uvicorn or by us, its stand-in has."""
+    sources = [
+        inspect.getsource(getattr(HttpToolsProtocol, name))
+        for name in ("connection_lost", "shutdown", "on_headers_complete", "on_response_complete")
+    ]
+    sources += [inspect.getsource(LimitedHttpProtocol._end_idle), inspect.getsource(FastHttpProtocol)]
+    asked = {name for source in sources for name in re.findall(r"\b(?:self\.|existing_)?cycle\.(\w+)", source)}
+
+    assert {"response_complete", "disconnected", "message_event", "keep_alive"} <= asked
+    assert {name for name in asked if not hasattr(_Taken(), name)} == set()
+    _Taken().message_event.set()
+
+
 def test_the_server_adds_nothing_to_our_answers() -> None:
     """No header of uvicorn's own, no limit on connections, no root path: ready answers would lack them."""
     server = HttpServer(_app, host="127.0.0.1", port=0)
@@ -125,8 +141,12 @@ _NOT_OF_THE_CONNECTION = {  # of other classes, or there from a certain moment o
     "_ready",
     "_record",
     "_keep_ratio",
+    "_held_headers",
     "creates",
     "redirects",
+    "disconnected",  # of _Taken, as the next two
+    "keep_alive",
+    "response_complete",
 }
 
 
