@@ -24,7 +24,10 @@ _STOP_GRACE_S = 10.0
 _READY_POLL_S = 0.2
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must clash, not share it silently
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Our clients ping every 30 s, also when they have no calls: without both of these lines that is too much for a
+    # server, which ends the connection at the third ping, and every call on it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_receive_message_length", 1 << 20),
 )
 logger = logging.getLogger(__name__)
