@@ -87,7 +87,8 @@ class ClickShipper:
             for shipment in shipments[:sent]:
                 self._spool.acknowledge(shipment)
             failures = 0 if sent == len(shipments) else failures + 1
-            await self._clock.sleep(_RETRY.delay_s(failures - 1) if failures else _pause_s(shipments))
+            pause_s = _pause_s(shipments, left=self._spool.clicks())
+            await self._clock.sleep(_RETRY.delay_s(failures - 1) if failures else pause_s)
 
 
 def encode(shipment: Shipment, *, topic: str, source: str, now: datetime) -> Message:
@@ -118,6 +119,7 @@ def encode(shipment: Shipment, *, topic: str, source: str, now: datetime) -> Mes
     return Message(topic, shipment.spool_id.encode(), value, headers, partition=shipment.partition)
 
 
-def _pause_s(shipments: Sequence[Shipment]) -> float:
+def _pause_s(shipments: Sequence[Shipment], *, left: int) -> float:
+    """How long the next clicks wait for company; not at all while more are left than were sent at once."""
     clicks = sum(shipment.content.count for shipment in shipments if isinstance(shipment.content, Run))
-    return min(_WAIT_MAX_S, clicks * _WAIT_PER_CLICK_S)
+    return 0.0 if left > clicks else min(_WAIT_MAX_S, clicks * _WAIT_PER_CLICK_S)

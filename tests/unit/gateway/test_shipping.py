@@ -66,13 +66,15 @@ def shipping(
     *,
     paused: bool = False,
     drain_s: float = 5.0,
+    segment_bytes: int = 4096,
 ) -> FakeClock:
     """Runs a shipper around a scenario, then ends as a process does: the signal, the last request, the drain."""
     clock = FakeClock()
 
     async def main() -> None:
         stop = asyncio.Event()
-        async with open_spools(root, Wanted(clock=clock)) as spools, asyncio.TaskGroup() as tasks:
+        wanted = Wanted(clock=clock, segment_bytes=segment_bytes, bytes_max=256 * segment_bytes)
+        async with open_spools(root, wanted) as spools, asyncio.TaskGroup() as tasks:
             shipper = ClickShipper(spools, sender, topic="clicks", clock=clock, paused=paused, drain_s=drain_s)
             shipped = tasks.create_task(shipper.run(stop))
             await scenario(spools, stop)
@@ -180,6 +182,29 @@ def test_a_lone_click_is_sent_at_once(tmp_path: Path) -> None:
     shipping(tmp_path, sender, scenario)
 
     assert sender.clicks() == expected(5)
+
+
+def test_many_clicks_wait_for_company_and_a_backlog_does_not(tmp_path: Path) -> None:
+    """The more were sent, the longer the next ones wait, at most 50 ms; what is more than fits into one call goes
+    without a pause, or a link that everybody follows would fall behind for ever."""
+    sender, waited = ScriptedSender(), list[float]()
+
+    async def scenario(spools: ClickSpools, _stop: asyncio.Event) -> None:
+        clock = spools._clock
+        for count in (10, 2000, 60_000):
+            began, sent = clock.monotonic(), len(sender.clicks())
+            record(spools, range(count))
+            await until(lambda sent=sent, count=count: len(sender.clicks()) == sent + count)  # type: ignore[misc]
+            await asyncio.sleep(0.02)  # the shipper passes its pause, which takes no time
+            waited.append(clock.monotonic() - began)
+
+    shipping(tmp_path, sender, scenario, segment_bytes=1 << 20)
+
+    few, many, most = waited
+    assert few == pytest.approx(0.001)
+    assert 0.05 <= many < 0.12
+    assert most < 0.2
+    assert len(sender.calls) > 5
 
 
 def test_requests_in_flight_may_still_click_after_stop(tmp_path: Path) -> None:
