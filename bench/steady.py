@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from bench import counted, links, open_loop, processes
@@ -18,6 +18,7 @@ LINKS = 100_000
 CONNECTIONS = 64
 _OWN_SHARE = 0.75  # of what the generator can do at most is asked of it: above, it would time itself
 _LIMIT_REQUESTS = 60_000
+_WARM_UP_S = 6
 _LOOK_S = 0.5
 TOLD_US = 0.5  # processes that used less are not told
 
@@ -45,17 +46,22 @@ class HalfLoad:
 
 async def full_system(system: LocalSystem, duration_s: float, *, flush_s: float = 0) -> Steady:
     """The whole system on all cores, 10 000 redirects a second over 100 000 links by Zipf's law. Nobody is pinned; the
-    generator takes its share of the machine as well. `flush_s`: how long to wait for analytics to write what it has
+    generator takes its share of the machine as well. Before, some seconds at half the rate: the gateway knows popular
+    links, as it does but for its first seconds. `flush_s`: how long to wait for analytics to write what it has
     counted, whose work is then its own and the database's, too."""
-    port = system.options.ports["gateway"]
+    port, analytics = system.options.ports["gateway"], system.options.ports["analytics-admin"]
+    requests = open_loop.get_requests(port, [links.code_of(number) for number in range(LINKS)], BROWSER)
     plan = Plan(
         port=port,
         rate_per_s=RATE_PER_S,
         connections=CONNECTIONS,
-        requests=open_loop.get_requests(port, [links.code_of(number) for number in range(LINKS)], BROWSER),
+        requests=requests,
         order=links.zipf(LINKS, round(RATE_PER_S * duration_s)),
     )
-    analytics = system.options.ports["analytics-admin"]
+    order = links.zipf(LINKS, round(_WARM_UP_S * RATE_PER_S / 2), seed=2)
+    clicks = await counted.all_clicks([analytics])
+    await open_loop.play(replace(plan, rate_per_s=RATE_PER_S / 2, order=order))
+    await counted.settled(lambda: counted.all_clicks([analytics]), clicks + len(order))
     pids = {name: processes.family(system.pid(name)) for name in system.names if system.pid(name)}
     before_s = {name: processes.cpu_s(each) for name, each in pids.items()}
     clicks, rows = await counted.all_clicks([analytics]), await _rows_written(analytics)
