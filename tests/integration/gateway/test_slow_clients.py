@@ -178,6 +178,20 @@ def test_headers_that_drip_end_the_connection(begun: bytes, fast: bool) -> None:
 
 
 @WAYS
+def test_who_is_always_within_the_next_request_is_served(fast: bool) -> None:
+    """The time of a header block is its own: a busy client whose every read ends within the next one goes on."""
+
+    async def scenario(port: Port) -> None:
+        async with port.dial() as wire:
+            wire.writer.write(PLAIN[:20])
+            for _ in range(8):  # twice as long as a header block may take
+                await asyncio.sleep(0.2)
+                assert (await wire.ask(PLAIN[20:] + PLAIN[:20])).startswith(b"HTTP/1.1 302 ")
+
+    serving(scenario, Setting(links=(LINK,), fast=fast, headers_timeout_s=0.8, keep_alive_s=30.0))
+
+
+@WAYS
 @pytest.mark.parametrize(
     "last",
     [PLAIN, PAGE, PLAIN + PAGE, PAGE + PLAIN, PLAIN + b"\r\n", PAGE + b"\r\n"],
