@@ -21,8 +21,8 @@ from chassis.telemetry import keep_ratio
 from contracts.codes import CodePermutation
 from contracts.topics import ANALYTICS_EVENTS
 from gateway.adapters.click_recorder import SpoolClickRecorder
-from gateway.adapters.country_file import CountryFile
 from gateway.adapters.click_spools import ClickSpools, SpoolOptions
+from gateway.adapters.country_file import CountryFile
 from gateway.adapters.creator_grpc import GrpcLinkCreator
 from gateway.adapters.keys_grpc import GrpcKeys
 from gateway.adapters.link_cache_redis import TIMEOUT_S as REDIS_TIMEOUT_S
@@ -39,6 +39,7 @@ from gateway.domain.misses import MissBudget
 from gateway.domain.near_cache import TURN_S, Limits
 from gateway.domain.visitors import Visitors
 from gateway.fast_creates import FastCreates
+from gateway.fast_lookups import FastLookups
 from gateway.fastpath import FastHttpProtocol, FastRedirects, fast_protocol
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
@@ -161,7 +162,8 @@ async def _open_front(
     ratio = keep_ratio(config)
     front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
     fast = FastCreates(creates, front, clock=clock)
-    return front, fast_protocol(fast, FastRedirects(lookups, sinks.clicks, ratio)), tracking
+    misses = FastLookups(redirects, front, keep_ratio=ratio, clock=clock)
+    return front, fast_protocol(fast, FastRedirects(lookups, sinks.clicks, ratio), misses), tracking
 
 
 async def _open_lookups(

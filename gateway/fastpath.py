@@ -1,4 +1,4 @@
-"""What is answered off the wire, without ASGI: redirects that are ready, and plain creates.
+"""What is answered off the wire, without ASGI: redirects that are ready, those to be looked up, and plain creates.
 
 The contract. A request is taken only if it came by HTTP/1.1 on a connection that is kept (no `Connection: close`, no
 upgrade), behind no unanswered request. Of these
@@ -6,6 +6,8 @@ upgrade), behind no unanswered request. Of these
 - GET and HEAD of a path that is ready (`ReadyRedirects.get` of the target as it came, or of what stands before its `?`)
   if the client reads what it is sent and the request's trace is not kept: the click is recorded, then the answer is
   written, all within the parser's callback. A body is read and thrown away, as behind the app's answer.
+- Another GET or HEAD without `Expect` that is whole in one read from the socket goes to gateway.fast_lookups, which
+  says which of them it takes.
 - `POST /api/links` without `Expect`, whose headers end and whose body ends in one read from the socket: it goes to
   gateway.fast_creates, which says what else it takes.
 
@@ -26,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from chassis.http_server import Receive, Scope, Send
 from gateway.adapters.http_protocol import ANSWERED, IDLE, UNKNOWN, LimitedHttpProtocol
 from gateway.fast_creates import FastCreates
+from gateway.fast_lookups import FastLookups
 from gateway.handlers.answers import Answer, send_answer
 from gateway.handlers.creating import PATH
 from gateway.handlers.metrics import QUICK_S, observe_slow, tallies_of
@@ -54,8 +57,10 @@ class FastHttpProtocol(LimitedHttpProtocol):
     """One connection."""
 
     creates: ClassVar[FastCreates]
+    lookups: ClassVar[FastLookups | None] = None
     redirects: ClassVar[FastRedirects]
-    _held_body = b""
+    _held = False  # the look-up that is being read has no task yet
+    _held_body = b""  # of a create
     _paused = False  # the client does not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -86,15 +91,18 @@ class FastHttpProtocol(LimitedHttpProtocol):
         if ready is None and b"?" in url:
             ready = self._ready(url.partition(b"?")[0])
         if ready is None or not free or self._paused:
-            if url == _TARGET and free and self._is_plain_post():
+            plain = free and self._is_plain()
+            if plain and url == _TARGET:
                 self._hold()
-            else:
-                super().on_headers_complete()
+                return
+            self._held = plain
+            super().on_headers_complete()
             return
         parser = self.parser
         method = parser.get_method()
+        reads = _READS.get(method)
         if (
-            method not in _READS
+            reads is None
             or not parser.should_keep_alive()
             or parser.should_upgrade()
             or (line_end != len(method) + 1 + len(url) and not self._is_sound())
@@ -105,7 +113,7 @@ class FastHttpProtocol(LimitedHttpProtocol):
             super().on_headers_complete()
             cast("dict[str, object]", self.scope)[KEPT] = True
             return
-        word, tallies = _READS[method]
+        word, tallies = reads
         self.stage = ANSWERED
         try:
             self._record(ready.target, word, self.headers, self._peer, None)
@@ -130,17 +138,56 @@ class FastHttpProtocol(LimitedHttpProtocol):
         self.check_headers()
         return self.parser.get_http_version() == "1.1"
 
-    # ------------------------------------------------------------ creates
+    # ------------------------------------------------------------ what has to wait
 
-    def _is_plain_post(self) -> bool:
+    def _is_plain(self) -> bool:
+        """Whether somebody else than the app may take it."""
         parser = self.parser
+        method = parser.get_method()
         return (
-            parser.get_method() == b"POST"
+            (method == b"POST" if self.url == _TARGET else method in _READS and self.lookups is not None)
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
             and all(name != b"expect" for name, _ in self.headers)
         )
+
+    def on_unfinished(self) -> None:
+        """The read ended within a request: what is not whole by then is the app's."""
+        if self.stage == _HELD:
+            self._let_go()
+        super().on_unfinished()
+        if self._held:
+            self._held = False
+            if not self.transport.is_closing():
+                self.start(self.cycle, self.app)
+
+    def on_message_complete(self) -> None:
+        """All of the request is there."""
+        if self.stage == ANSWERED:
+            self.stage = IDLE
+            return
+        if self.stage == _HELD:
+            if self._begin_create():
+                self.stage = IDLE
+                return
+            self._let_go()
+        super().on_message_complete()
+        if self._held:
+            self._held = False
+            if self.lookups is None or not self.lookups.begin(self, self.cycle):
+                self.start(self.cycle, self.app)
+
+    def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        """Lets an ASGI app answer a request."""
+        super()._start_asgi_task(cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        """What uvicorn calls to do so."""
+        if not self._held:
+            self.start(cycle, app)
+
+    # ------------------------------------------------------------ creates
 
     def _hold(self) -> None:
         """Waits for the body; the scope and uvicorn's state of a request are only made for the app."""
@@ -170,26 +217,13 @@ class FastHttpProtocol(LimitedHttpProtocol):
         else:
             super().on_body(body)
 
-    def on_unfinished(self) -> None:
-        """The read ended within a request: what is not whole by then is the app's."""
-        if self.stage == _HELD:
-            self._let_go()
-        super().on_unfinished()
-
-    def on_message_complete(self) -> None:
-        """All of the request is there."""
-        if self.stage == ANSWERED:
-            self.stage = IDLE
-            return
-        if self.stage == _HELD:
-            before, taken = self.cycle, _Taken()
-            self.cycle = cast("RequestResponseCycle", taken)
-            if self.creates.begin(self._held_headers, self._held_body, partial(self._tell, taken)):
-                self.stage = IDLE
-                return
-            self.cycle = before
-            self._let_go()
-        super().on_message_complete()
+    def _begin_create(self) -> bool:
+        before, taken = self.cycle, _Taken()
+        self.cycle = cast("RequestResponseCycle", taken)
+        if self.creates.begin(self._held_headers, self._held_body, partial(self._tell, taken)):
+            return True
+        self.cycle = before
+        return False
 
     def _tell(self, taken: "_Taken", answer: Answer) -> None:
         """Answers a create: head and body in one write, on a connection that is kept and takes it."""
@@ -223,7 +257,7 @@ class FastHttpProtocol(LimitedHttpProtocol):
         )
         if self.cycle is cast("RequestResponseCycle", taken):
             self.cycle = cycle
-        self._start_asgi_task(cycle, _ready(answer))
+        self.start(cycle, _ready(answer))
 
 
 class _Nobody:
@@ -245,9 +279,12 @@ class _Taken:
         self.response_complete = False
 
 
-def fast_protocol(creates: FastCreates, redirects: FastRedirects) -> type[FastHttpProtocol]:
-    """The protocol for a server."""
-    return type("GatewayHttpProtocol", (FastHttpProtocol,), {"creates": creates, "redirects": redirects})
+def fast_protocol(
+    creates: FastCreates, redirects: FastRedirects, lookups: FastLookups | None = None
+) -> type[FastHttpProtocol]:
+    """The protocol for a server. Without `lookups` all that have to wait for a link go to the app."""
+    takers = {"creates": creates, "lookups": lookups, "redirects": redirects}
+    return type("GatewayHttpProtocol", (FastHttpProtocol,), takers)
 
 
 def _ready(answer: Answer) -> "ASGI3Application":

@@ -76,6 +76,7 @@ class ReadRequests(Protocol):
 
 
 KEPT = "linkmesh.kept"  # where a request's scope says whether its trace is kept, if that was decided before
+LOOKED = "linkmesh.looked"  # where it has what came of its look-up, if that was made before
 SHORTCUTS = "linkmesh.shortcuts"  # where a request's scope has them, if it came through our own protocol
 
 

@@ -8,15 +8,15 @@ from chassis.clock import Clock
 from chassis.errors import ServiceError
 from chassis.http_server import Scope
 from chassis.telemetry import current_trace_id, current_traceparent
-from contracts.link import Link, link_key
+from contracts.link import Link, LinkKey, link_key
 from contracts.reasons import Reason
 from gateway.domain.problems import Problem
 from gateway.domain.redirects import Outcome, Redirect, Refusal, code_of_path, decide
 from gateway.domain.visitors import Visitors, client_address
 from gateway.handlers.answers import Answer, header, prefers_html, problem_answer, problem_page
-from gateway.handlers.lookups import Lookups
+from gateway.handlers.lookups import Looked, Lookups, Tell
 from gateway.handlers.metrics import LOOKUPS, REDIRECTS
-from gateway.ports import ClickRecorder, ClickTarget, TooManyMissesError
+from gateway.ports import LOOKED, ClickRecorder, ClickTarget, TooManyMissesError
 
 _REDIRECTED = {outcome: REDIRECTS.labels(outcome.value) for outcome in Outcome}
 
@@ -45,19 +45,36 @@ class Redirects:
             case Redirect(status, headers):
                 assert link is not None, "only a link redirects"
                 trace.get_current_span().set_attribute("short_code", link.short_code)  # `linkmesh trace` looks for it
-                target = ClickTarget(link.key, link.user_id)
-                self._clicks.record(target, scope["method"], scope["headers"], _peer(scope), _kept_traceparent())
+                self.record(ClickTarget(link.key, link.user_id), scope, _kept_traceparent())
                 _REDIRECTED[Outcome.REDIRECTED].inc()
                 return Answer(status, headers)
+
+    def begin(self, scope: Scope, key: LinkKey, tell: Tell) -> Looked | None:
+        """Begins the look-up for a request whose trace is not kept: an answer that is known, or `tell` is called later.
+
+        Raises:
+            TooManyMissesError: `tell` will not be called.
+        """
+        return self._lookups.begin(key, self._address(scope), tell, traced=False)
+
+    def record(self, target: ClickTarget, scope: Scope, traceparent: str | None = None) -> None:
+        """Records the click of a request that is about to be answered."""
+        self._clicks.record(target, scope["method"], scope["headers"], _peer(scope), traceparent)
 
     async def _look_up(self, scope: Scope, code: str | None) -> Link | None:
         if code is None:
             LOOKUPS.labels("shape").inc()
             return None
-        return (await self._lookups.look_up(link_key(code), self._address(scope))).link
+        told: Looked | ServiceError | None = scope.pop(LOOKED, None)
+        if told is None:
+            told = await self._lookups.look_up(link_key(code), self._address(scope))
+        if isinstance(told, ServiceError):
+            raise told
+        return told.link
 
     def _address(self, scope: Scope) -> str:
-        return client_address(_peer(scope), header(scope, b"x-forwarded-for"), self._visitors.trusted_proxies)
+        proxies = self._visitors.trusted_proxies
+        return client_address(_peer(scope), header(scope, b"x-forwarded-for"), proxies) if proxies else _peer(scope)
 
 
 def _peer(scope: Scope) -> str:

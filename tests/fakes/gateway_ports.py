@@ -21,6 +21,7 @@ from gateway.domain.misses import MissBudget
 from gateway.domain.near_cache import Limits
 from gateway.domain.visitors import Visitors
 from gateway.fast_creates import FastCreates
+from gateway.fast_lookups import FastLookups
 from gateway.handlers.api import Peers, make_api
 from gateway.handlers.creating import Creates
 from gateway.handlers.front import Front
@@ -120,6 +121,7 @@ class Door:
     front: Front
     fast: FastCreates
     lookups: Lookups
+    misses: FastLookups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +184,7 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
             clock=clock,
         )
         fast = FastCreates(creates, front, clock=clock)
+        misses = FastLookups(redirects, front, keep_ratio=wanted.keep_ratio, clock=clock)
         transport = httpx.ASGITransport(cast("Any", front), client=(wanted.client_address, 40_000))
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=wanted.headers) as client:
-            yield Door(client, peers, cache, clicks, read_requests, clock, front, fast, lookups)
+            yield Door(client, peers, cache, clicks, read_requests, clock, front, fast, lookups, misses)

@@ -89,10 +89,13 @@ async def until(true: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How a door is served. `links` are known in this process already, unless nothing goes past the app."""
+    """How a door is served. `links` are known in this process already, unless nothing goes past the app; `stored` ones
+    are in Redis. `misses`: what has to be looked up goes past the app, too."""
 
     fast: bool = True
+    misses: bool = False
     links: tuple[Link, ...] = ()
+    stored: tuple[Link, ...] = ()
     options: DoorOptions | None = None
     keep_alive_s: float = 5.0
     headers_timeout_s: float = 10.0
@@ -106,6 +109,8 @@ def serving(scenario: Callable[[Port], Awaitable[None]], setting: Setting) -> No
             door.lookups.subscribed(door.clock.monotonic())
             door.lookups.turned()
             door.lookups.heard(door.clock.monotonic())
+            for link in setting.stored:
+                door.cache.store(link)
             for link in setting.links:
                 door.cache.store(link)
                 await door.lookups.look_up(link.key)
@@ -126,7 +131,8 @@ def serving(scenario: Callable[[Port], Awaitable[None]], setting: Setting) -> No
 def _watched(port: Port, setting: Setting) -> type[asyncio.Protocol]:
     ratio = setting.options.keep_ratio if setting.options else 0.0
     redirects = FastRedirects(port.door.lookups, port.door.clicks, ratio)
-    made = fast_protocol(port.door.fast, redirects) if setting.fast else LimitedHttpProtocol
+    misses = port.door.misses if setting.misses else None
+    made = fast_protocol(port.door.fast, redirects, misses) if setting.fast else LimitedHttpProtocol
 
     class Watched(made):  # type: ignore[valid-type, misc]  # made at run time
         headers_timeout_s = setting.headers_timeout_s

@@ -77,14 +77,13 @@ def serving(
             door.cache.store(make_link())
             await door.client.post("/api/links", json={"long_url": URL})
             door.peers.links.links.clear()
-            made = fast_protocol(
-                door.fast, FastRedirects(door.lookups, door.clicks, (options or DoorOptions()).keep_ratio)
-            )
+            ratio = (options or DoorOptions()).keep_ratio
+            made = fast_protocol(door.fast, FastRedirects(door.lookups, door.clicks, ratio), door.misses)
 
             class Watched(made):  # type: ignore[valid-type, misc]  # made at run time
-                def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+                def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
                     starts.append(cycle.scope.get("path", ""))
-                    FastHttpProtocol._start_asgi_task(self, cycle, app)
+                    FastHttpProtocol.start(self, cycle, app)
 
             protocol: type[asyncio.Protocol] = Watched if fast else LimitedHttpProtocol
             server = HttpServer(door.front, host="127.0.0.1", port=0, protocol=protocol)
