@@ -20,7 +20,6 @@ MUTANTS = (
             "            spool = Spool(uuid7(day, bytes([partition]) * 10), partition,",
         ),
         f"{_SPOOLS}::test_what_a_killed_process_left_is_sent_first_and_never_gone_on_with",
-        "tests/integration/gateway/test_spool_kills.py::test_what_was_recorded_outlives_twenty_kills",
     ),
     broken(
         "living-spool-taken",
