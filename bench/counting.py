@@ -5,7 +5,8 @@ python -m bench.counting [--rate 10000] [--flush 60] [--seconds 60] [--warm 60] 
 Clicks come into the topic at a fixed rate, in records as gateways make them: Zipf over 100 000 links of 1 000 accounts.
 After some seconds to get warm, CPU (as the kernel accounts it), rows written and memory are those of the next ones,
 flushes included. With --backlog the clicks of one interval stand in the topic before analytics starts: what the first
-interval of an hour costs, in which every row is read before it is made.
+interval of an hour costs, in which every row is read before it is made. BENCH_PYTHON="python -m cProfile -o FILE" as
+the environment says starts analytics under a profiler.
 """
 
 import argparse
