@@ -9,9 +9,8 @@ of the look-up goes to the ASGI app in the request's scope, which answers as eve
 
 import logging
 import random
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -41,8 +40,7 @@ class Connection(Protocol):
         """Lets an ASGI app answer a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A request under way."""
 
     connection: Connection

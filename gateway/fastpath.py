@@ -149,7 +149,9 @@ class FastHttpProtocol(LimitedHttpProtocol):
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
-            and all(name != b"expect" for name, _ in self.headers)
+            and (
+                self.url != _TARGET or all(name != b"expect" for name, _ in self.headers)
+            )  # looked for later elsewhere
         )
 
     def on_unfinished(self) -> None:
@@ -175,7 +177,7 @@ class FastHttpProtocol(LimitedHttpProtocol):
         super().on_message_complete()
         if self._held:
             self._held = False
-            if self.lookups is None or not self.lookups.begin(self, self.cycle):
+            if self.lookups is None or self.expect_100_continue or not self.lookups.begin(self, self.cycle):
                 self.start(self.cycle, self.app)
 
     def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chassis.auth import Principal
 from chassis.errors import ResourceExhausted, Unavailable
@@ -90,16 +90,14 @@ class Shortcuts(Protocol):
         """Writes the whole answer at once; False: nothing was written, `send` it. The headers have no line breaks."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClickTarget:
+class ClickTarget(NamedTuple):
     """Whose click it is, made once for each cached link."""
 
     link_key: LinkKey
     user_id: UserId
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyRedirect:
+class ReadyRedirect(NamedTuple):
     """A redirect as it goes over the wire. `answer` is all of it for GET on a kept HTTP/1.1 connection (HEAD: the same,
     a redirect has no body)."""
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge
@@ -60,8 +61,7 @@ class Source(Enum):
 _COUNTED = {source: LOOKUPS.labels(source.value) for source in Source}
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):  # made for each look-up; a frozen dataclass takes four times as long
     """The answer to a look-up. `ready`: its redirect, if it redirects at this moment and the bytes are there."""
 
     source: Source
