@@ -154,10 +154,10 @@ async def _drip(wire: Wire, data: bytes, *, every_s: float) -> float:
     began = loop.time()
     with contextlib.suppress(ConnectionError):
         for place in range(len(data)):
+            if wire.reader.at_eof() or wire.writer.is_closing():
+                break
             wire.writer.write(data[place : place + 1])
             await asyncio.sleep(every_s)
-            if wire.reader.at_eof():
-                break
     await wire.rest()
     return loop.time() - began
 
@@ -238,7 +238,7 @@ def test_trailers_without_end_end_the_connection(head: bytes, fast: bool) -> Non
             wire.writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Endless: ")
             with contextlib.suppress(ConnectionError):
                 async with asyncio.timeout(REPLY_S):
-                    while not wire.reader.at_eof():
+                    while not (wire.reader.at_eof() or wire.writer.is_closing()):
                         wire.writer.write(b"x" * 1024)
                         await wire.writer.drain()
                         await asyncio.sleep(0.001)
