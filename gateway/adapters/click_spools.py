@@ -195,7 +195,7 @@ class ClickSpools:
         self._rotate_at = now + _ROTATE_S
         for old in self._live:
             old.seal()
-        room = Room(self._stock.ask, self._stock.take)
+        room = Room(self._stock.ask, self._stock.take, self._stock.waive)
         self._live = []
         for partition, file in enumerate(files):
             spool = Spool(uuid7(self._clock.now()), partition, room=room, now_ms=self._now_ms)

@@ -46,11 +46,15 @@ class Reading:
 
 
 class Room:
-    """Where a spool gets segments from: `ask` for one to be made ready, `take` one now (True: it was asked for)."""
+    """Where a spool gets segments from: `ask` for one to be made ready, `take` one now (True: it was asked for).
+    `waive`: the one that was asked for will not be taken."""
 
-    def __init__(self, ask: Callable[[], None], take: Callable[[bool], SegmentFile | None]) -> None:
+    def __init__(
+        self, ask: Callable[[], None], take: Callable[[bool], SegmentFile | None], waive: Callable[[], None]
+    ) -> None:
         self.ask = ask
         self.take = take
+        self.waive = waive
 
 
 class Spool:
@@ -125,6 +129,8 @@ class Spool:
         """Nothing is recorded here any more."""
         if self.segments and not self.sealed:
             self.segments[-1].end = self._at
+        if self._asked and not self.sealed:
+            self._room.waive()
         self.sealed = True
         self._map, self._limit = None, 0
 

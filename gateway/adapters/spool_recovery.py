@@ -21,7 +21,7 @@ from gateway.domain.spool_format import (
 )
 
 DAMAGED = Counter("spool_damages", "Segments that did not end where their last click was written, torn tails included")
-_NO_ROOM = Room(lambda: None, lambda _asked: None)
+_NO_ROOM = Room(lambda: None, lambda _asked: None, lambda: None)
 logger = logging.getLogger(__name__)
 
 

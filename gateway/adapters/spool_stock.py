@@ -41,6 +41,10 @@ class Stock:
         self._crowded += 1
         self.work.set()
 
+    def waive(self) -> None:
+        """A spool that asked will take none any more: it ended at less than a segment."""
+        self._crowded -= 1
+
     def take(self, asked: bool) -> SegmentFile | None:
         """A segment, now. None: the budget is used up, or the disk refuses [S6]. `asked`: it was asked for before.
 

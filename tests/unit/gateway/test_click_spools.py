@@ -235,6 +235,28 @@ def test_a_spool_is_followed_by_another_each_day(tmp_path: Path) -> None:
     assert [totals for _, totals in log.totals()] == [SpoolTotals(3, 0, closed=True), SpoolTotals(2, 0, closed=True)]
 
 
+@pytest.mark.rule("S1", "S6")
+def test_a_spool_that_ends_half_full_leaves_no_claim_to_disk(tmp_path: Path) -> None:
+    """What it had asked for is not made ready for ever after: days of rotation would use up the whole budget."""
+    clock, log = FakeClock(), Log()
+
+    async def scenario(spools: ClickSpools) -> None:
+        taken = 0
+        for day in range(1, 6):
+            live = spools._live[0]
+            while not live._asked:
+                record(spools, range(taken, taken + 1))
+                taken += 1
+            clock.elapsed_s = day * (_DAY_S + 1)
+            await until(lambda live=live: spools._live[0] is not live)  # type: ignore[misc]
+            assert spools._stock._crowded == 0
+            await drain(spools, log, done=lambda: spools.segments() == len(spools._live))
+        await until(lambda: spools.bytes() == size_of(tmp_path))
+        assert spools.bytes() <= (len(spools._live) + 4) * 4096
+
+    spooling(tmp_path, scenario, Wanted(clock=clock))
+
+
 @pytest.mark.rule("S2")
 def test_no_click_is_written_where_the_disk_has_no_room_yet(tmp_path: Path) -> None:
     """Every segment has all its blocks before the first click, and the next one is there before this one is full."""
