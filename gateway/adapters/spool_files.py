@@ -7,6 +7,7 @@ on a full disk a write through the map would end the process.
 
 import contextlib
 import fcntl
+import logging
 import mmap
 import os
 import threading
@@ -23,6 +24,7 @@ _HALF_MADE_MS = 60_000  # a folder that is not ready by then belonged to a proce
 _POPULATE_WRITE = 23  # madvise of Linux 5.14: pages that can be written without a fault
 _POPULATE_BYTES = 64 << 10  # at a time, since others wait meanwhile for the interpreter
 _PAGE = mmap.PAGESIZE
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,19 @@ def abandoned(root: Path, now_ms: int) -> list[Folder]:
         with contextlib.suppress(ValueError):  # not ours
             began_ms = spool_began_ms(name)
             if name == path.name or now_ms - began_ms > _HALF_MADE_MS:
-                folder = Folder.claim(path)
-                found += [folder] if folder is not None else []
+                found += _claimed(path)
     return found
+
+
+def _claimed(path: Path) -> list[Folder]:
+    """The folder, if it can be had. One that cannot be looked into must not keep us from the others, and from giving
+    back what we have of them already."""
+    try:
+        folder = Folder.claim(path)
+    except OSError as error:
+        logger.warning("the clicks in %s are left alone: %s", path, error)
+        return []
+    return [] if folder is None else [folder]
 
 
 def _lock(folder: Path) -> int | None:
@@ -152,13 +164,15 @@ def _lock(folder: Path) -> int | None:
         FileNotFoundError: there is no such folder.
     """
     path = folder / _LOCK
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    with contextlib.suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_ino == path.stat().st_ino:  # not that of a folder that was just removed
-            return lock
-    os.close(lock)
-    return None
+    lock, ours = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), False
+    try:
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.fstat(lock).st_ino == path.stat().st_ino  # not that of a folder that was just removed
+    finally:
+        if not ours:
+            os.close(lock)
+    return lock if ours else None
 
 
 def _reserve(file: int, size: int) -> None:

@@ -48,6 +48,23 @@ def test_a_folder_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lost+found", "notes"]
 
 
+@pytest.mark.rule("S1")
+def test_a_folder_that_cannot_be_looked_into_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """Those before and behind it are found, and are as free as before once they were left."""
+    names = [uuid7(AT + timedelta(seconds=number)) for number in (1, 2, 3)]
+    for name in (names[0], names[2]):
+        folder = Folder.create(tmp_path, name)
+        folder.allocate(4096).map.close()
+        folder.leave()
+    (tmp_path / names[1] / "lock").mkdir(parents=True)  # no file, so it cannot be opened
+
+    for _ in range(2):
+        found = abandoned(tmp_path, NOW_MS)
+        assert [folder.path.name for folder in found] == [names[0], names[2]]
+        for folder in found:
+            folder.leave()
+
+
 def test_the_oldest_come_first(tmp_path: Path) -> None:
     """In the order of their starts."""
     names = [uuid7(AT + timedelta(seconds=number)) for number in (3, 1, 2)]
