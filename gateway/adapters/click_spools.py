@@ -4,6 +4,7 @@ Recording and sending only touch memory; what touches the disk is done ahead of 
 """
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ _ROTATE_S = 86_400.0  # so that the counter may forget old spools [S1, S5]
 _LOOK_S = 10.0  # between looks for what dead processes left
 _TELL_S = 10.0  # between totals of a spool that is recorded into [S8]
 _TICK_S = 1.0
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR}
 _RECORD_CLICKS_MAX = 500  # of one Kafka record; the counter folds it without a pause
 _RECORD_BYTES_MAX = 200_000
 logger = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class ClickSpools:
         self._remains: list[Remains] = []
         self._news, self._closed, self._left = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle = False  # the shipper waits for news
-        self._rotate_at = self._look_at = 0.0
+        self._rotate_at = self._look_at = self._read_at = 0.0
         self._recorded = self._shown = 0  # clicks in all, and those that metrics know of
 
     async def __aenter__(self) -> Self:
@@ -140,7 +142,8 @@ class ClickSpools:
                 continue
             spool = queue[0]
             if spool.unread is not None:
-                self._stock.work.set()
+                if now >= self._read_at:
+                    self._stock.work.set()
                 continue
             content = spool.next_runs(clicks_max=_RECORD_CLICKS_MAX, bytes_max=_RECORD_BYTES_MAX)
             found += [Shipment(spool.spool_id, partition, run) for run in content]
@@ -222,13 +225,19 @@ class ClickSpools:
                 queue.insert(next(later, len(queue)), spool)
 
     async def _read(self) -> None:
-        """Reads the segments of dead processes that are next to be sent."""
+        """Reads the segments of dead processes that are next to be sent; what stops that and may pass is waited for."""
+        if self._clock.monotonic() < self._read_at:
+            return
         for queue in list(self._queues.values()):
             while queue and (segment := queue[0].unread) is not None:
                 spool = queue[0]
                 try:
                     reading = await self._stock.aside(partial(read_segment, segment, spool.acknowledged))
                 except OSError as error:
+                    if error.errno in _PASSING:
+                        logger.warning("a segment cannot be read now: %s", error)
+                        self._read_at = self._clock.monotonic() + _LOOK_S
+                        return
                     DAMAGED.inc()
                     logger.error("a segment cannot be read: %s", error)  # noqa: TRY400 (the sentence says it all)
                     self._stock.release([spool.give_up()])

@@ -57,8 +57,8 @@ def read_segment(segment: Segment, acknowledged: int) -> Reading:
     Raises:
         OSError: it cannot be read.
     """
+    buffer = segment.path.read_bytes()  # where a bad disk is an error; reading the map would end the process
     mapped = open_segment(segment.path)
-    buffer = mapped[:]
     end = find_end(buffer, segment.header.first_sequence)
     if end.torn:
         DAMAGED.inc()

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -460,6 +462,35 @@ def test_damage_in_the_middle_is_a_gap_and_not_the_end(tmp_path: Path) -> None:
     assert (sequences[0], sequences[-1]) == (1, 120)
     assert 20 < len(sequences) < 120
     assert counted("spool_damages_total") == before + 1
+
+
+@pytest.mark.rule("S1", "P4")
+def test_too_many_open_files_cost_no_click(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a dead process left and cannot be opened at this moment is not given up, which would remove it: it is read
+    later."""
+    image, log, clock = tmp_path / "image", Log(), FakeClock()
+
+    async def die(spools: ClickSpools) -> None:
+        record(spools, range(20))
+        left_by_a_kill(tmp_path / "root", image)
+
+    async def live(spools: ClickSpools) -> None:
+        await until(lambda: spools.clicks() == 20)
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            await until(lambda: send(spools, log) == [] and "cannot be read now" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        clock.elapsed_s += 11
+        await drain(spools, log, done=lambda: len(log.numbers()) == 20)
+
+    spooling(tmp_path / "root", die, Wanted(clock=clock))
+    spooling(image, live, Wanted(clock=clock))
+
+    assert log.numbers() == list(range(20))
 
 
 def test_what_a_newer_gateway_wrote_is_left_alone(tmp_path: Path) -> None:
