@@ -75,8 +75,13 @@ class ClickShipper:
 
     async def _ship(self) -> None:
         failures = 0
+        late: list[int] = []  # partitions that held up what was sent behind them: they go last until all is well
         while not self._spool.empty:
             shipments = self._spool.shipments()
+            if late:
+                shipments = sorted(
+                    shipments, key=lambda each: late.index(each.partition) if each.partition in late else -1
+                )
             if not shipments:
                 if not self._spool.empty:
                     await self._spool.wait()
@@ -86,7 +91,11 @@ class ClickShipper:
             sent = await self._producer.send_in_order(messages, timeout_s=_SEND_TIMEOUT_S)
             for shipment in shipments[:sent]:
                 self._spool.acknowledge(shipment)
-            failures = 0 if sent == len(shipments) else failures + 1
+            if sent == len(shipments):
+                failures, late = 0, []
+            else:
+                failures, held_up = failures + 1, shipments[sent].partition
+                late = [*(number for number in late if number != held_up), held_up]
             pause_s = _pause_s(shipments, left=self._spool.clicks())
             await self._clock.sleep(_RETRY.delay_s(failures - 1) if failures else pause_s)
 

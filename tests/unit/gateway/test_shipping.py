@@ -67,13 +67,14 @@ def shipping(
     paused: bool = False,
     drain_s: float = 5.0,
     segment_bytes: int = 4096,
+    partitions: int = 2,
 ) -> FakeClock:
     """Runs a shipper around a scenario, then ends as a process does: the signal, the last request, the drain."""
     clock = FakeClock()
 
     async def main() -> None:
         stop = asyncio.Event()
-        wanted = Wanted(clock=clock, segment_bytes=segment_bytes, bytes_max=256 * segment_bytes)
+        wanted = Wanted(partitions=partitions, clock=clock, segment_bytes=segment_bytes, bytes_max=256 * segment_bytes)
         async with open_spools(root, wanted) as spools, asyncio.TaskGroup() as tasks:
             shipper = ClickShipper(spools, sender, topic="clicks", clock=clock, paused=paused, drain_s=drain_s)
             shipped = tasks.create_task(shipper.run(stop))
@@ -258,3 +259,42 @@ def test_clicks_and_totals_as_records() -> None:
     assert "traceparent" not in dict(totals.headers)
     told = pb.SpoolTotals(spool_id=SPOOL, partition=7, recorded=42, dropped=3, closed=True)
     assert pb.SpoolTotals.FromString(totals.value) == told
+
+
+class OnePartitionAway(ScriptedSender):
+    """A broker where these partitions have no leader: what is sent there gets no answer, all else is stored, and only
+    what leads up to the first that is missing is known to be."""
+
+    def __init__(self, *away: int) -> None:
+        super().__init__()
+        self.away = set(away)
+
+    async def send_in_order(self, messages: Sequence[Message], *, timeout_s: float) -> int:
+        """How many leading ones are acknowledged."""
+        assert timeout_s <= 5
+        await asyncio.sleep(0)
+        self.calls.append(list(messages))
+        self.stored += [message for message in messages if message.partition not in self.away]
+        return next((n for n, each in enumerate(messages) if each.partition in self.away), len(messages))
+
+
+@pytest.mark.rule("S3")
+@pytest.mark.parametrize("away", [(0,), (1,), (0, 1)])
+def test_a_partition_that_is_away_holds_up_no_other(tmp_path: Path, away: tuple[int, ...]) -> None:
+    """Clicks of the others arrive, are acknowledged, and are not sent again and again; its own follow when it is
+    back."""
+    sender = OnePartitionAway(*away)
+
+    async def scenario(spools: ClickSpools, _stop: asyncio.Event) -> None:
+        for partition in range(3):
+            record(spools, range(10), partition)
+        await until(lambda: spools.clicks() == 10 * len(away))
+        await until(lambda: len(sender.calls) > 20)
+        sender.away.clear()
+        await until(lambda: spools.clicks() == 0)
+
+    shipping(tmp_path, sender, scenario, partitions=3)
+
+    for partition in range(3):
+        assert first_arrivals(sender.clicks(partition)) == expected(10)
+        assert partition in away or len(sender.clicks(partition)) <= 10 * (1 + len(away))
