@@ -6,6 +6,7 @@ on a full disk a write through the map would end the process.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import mmap
@@ -22,6 +23,7 @@ _LOCK = "lock"
 _SUFFIX = ".segment"
 _HALF_MADE_MS = 60_000  # a folder that is not ready by then belonged to a process that died at its start
 _POPULATE_WRITE = 23  # madvise of Linux 5.14: pages that can be written without a fault
+_NO_PAGES = {errno.EFAULT, errno.ENOMEM}  # what a write would be told by a signal
 _POPULATE_BYTES = 64 << 10  # at a time, since others wait meanwhile for the interpreter
 _PAGE = mmap.PAGESIZE
 logger = logging.getLogger(__name__)
@@ -104,12 +106,12 @@ class Folder:
         try:
             _reserve(file, size)
             mapped = mmap.mmap(file, size)
+            _populate(mapped)
         except BaseException:
             path.unlink()
             raise
         finally:
             os.close(file)
-        _populate(mapped)
         return SegmentFile(path, size, mapped)
 
     def leave(self) -> None:
@@ -185,11 +187,17 @@ def _reserve(file: int, size: int) -> None:
 
 
 def _populate(mapped: mmap.mmap) -> None:
-    """Has all pages there before the first click needs one."""
+    """Has all pages there before the first click needs one.
+
+    Raises:
+        OSError: the system has none to write to, whatever it reserved: a write would end the process.
+    """
     size = len(mapped)
     for at in range(0, size, _POPULATE_BYTES):
         try:
             mapped.madvise(_POPULATE_WRITE, at, min(_POPULATE_BYTES, size - at))
-        except (OSError, AttributeError):  # an older kernel, or another system
-            for page in range(at, min(at + _POPULATE_BYTES, size), _PAGE):
+        except (OSError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno in _NO_PAGES:
+                raise
+            for page in range(at, min(at + _POPULATE_BYTES, size), _PAGE):  # an older kernel, or another system
                 mapped[page] = 0

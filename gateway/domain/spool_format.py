@@ -8,6 +8,7 @@ the file was allocated) or to its end. Everything is little-endian.
              at 64: last sequence that the broker has acknowledged, CRC32 of it
              at 80: clicks dropped by the spool so far, CRC32 of it
              at 128: the records
+             (the first 52 bytes stand so in every version: one that is not known must not be taken for damaged)
     record   length of what is kept, sequence, flags, what is kept, CRC32 of these
 
 What is kept of a click is its piece of a `LinksAccessed` message (tag, length, `LinkAccessed`), so that the clicks of a

@@ -1,6 +1,9 @@
 """Folders of spools: one lock each, which tells the living from the dead, and nothing that stays behind."""
 
+import errno
 import resource
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -105,6 +108,30 @@ def test_a_segment_that_there_is_no_room_for_leaves_nothing(tmp_path: Path) -> N
 
     assert len(folder.segments()) == 1
     folder.leave()
+
+
+_TRUNCATED = """
+import mmap, os, sys
+from gateway.adapters.spool_files import _populate
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(file, 65536)
+mapped = mmap.mmap(file, 65536)
+os.ftruncate(file, 0)
+try:
+    _populate(mapped)
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.mark.rule("S2", "S6")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pages are made by writing to them")
+def test_pages_that_are_not_to_be_had_are_an_error_and_no_signal(tmp_path: Path) -> None:
+    """A file system may have promised blocks that it does not have; asked for a page it says so, and nobody writes."""
+    process = [sys.executable, "-c", _TRUNCATED, str(tmp_path / "file")]
+    told = subprocess.run(process, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (told.returncode, told.stdout.strip()) == (0, str(errno.EFAULT))
 
 
 @pytest.mark.rule("S2")
