@@ -11,6 +11,7 @@ from typing import TextIO
 
 from linkmesh.client import Json
 
+LINE_BYTES_MAX = 400_000  # of a link in JSON: the gateway takes 512 KiB at once
 FIELDS = ("long_url", "custom_code", "title", "tags", "expires_at", "starts_at", "redirect_status")
 _TAGS_BETWEEN = ";"
 
@@ -39,7 +40,9 @@ def lines_of(path: Path) -> Iterator[Line]:
     alike: Counter[str] = Counter()
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, link, wrong in _rows(file) if path.suffix.lower() == ".csv" else _objects(file):
+            for number, found, not_found in _rows(file) if path.suffix.lower() == ".csv" else _objects(file):
+                wrong = not_found if found is None else _why_not_sent(found)
+                link = None if wrong else found
                 said = json.dumps(link, sort_keys=True) if link is not None else wrong
                 alike[said] += 1
                 name = hashlib.sha256(f"{alike[said]} {said}".encode()).hexdigest()[:32]
@@ -53,7 +56,7 @@ def _objects(file: TextIO) -> Iterator[tuple[int, Json | None, str]]:
         if text.strip():
             try:
                 link = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 link = None
             yield (number, link, "") if isinstance(link, dict) else (number, None, f"not a JSON object: {text.strip()}")
 
@@ -69,6 +72,17 @@ def _rows(file: TextIO) -> Iterator[tuple[int, Json | None, str]]:
             yield rows.line_num, None, f"more cells than columns: {row[None]}"
         else:
             yield rows.line_num, {name: _cell(name, text) for name, text in row.items() if text}, ""
+
+
+def _why_not_sent(link: Json) -> str:
+    """Why no request can carry this, whoever answers it; empty: one can. What is in the journal as being sent is sent
+    again by every later call, so that such a line would end them all.
+    """
+    try:
+        size = len(json.dumps(link, ensure_ascii=False, allow_nan=False).encode())
+    except (ValueError, RecursionError) as error:  # NaN, half a surrogate pair, brackets without end
+        return f"no JSON that can be sent: {error}"
+    return f"longer than {LINE_BYTES_MAX} bytes" if size > LINE_BYTES_MAX else ""
 
 
 def _cell(name: str, text: str) -> object:

@@ -16,9 +16,9 @@ from typing import Self, TextIO
 from uuid import uuid4
 
 from linkmesh.client import Json, Problem, Unreachable
-from linkmesh.local.import_lines import ImportProblem, Line
+from linkmesh.local.import_lines import LINE_BYTES_MAX, ImportProblem, Line
 
-_BATCH_MAX, _BATCH_BYTES_MAX = 100, 400_000  # the gateway takes 100, and 512 KiB
+_BATCH_MAX, _BATCH_BYTES_MAX = 100, LINE_BYTES_MAX  # the gateway takes 100, and 512 KiB
 _TRIES_MAX = 6
 _WAIT_S, _WAIT_MAX_S = 0.5, 10.0
 _KEY_HOLDS = timedelta(hours=23)  # an idempotency key is honoured for 24 h

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -221,6 +222,17 @@ def test_lines_that_are_nothing_are_told(tmp_path: Path) -> None:
 
     assert [(line.number, line.link is None) for line in lines] == [(1, False), (2, True), (3, True)]
     assert [(line.number, line.link is None) for line in rows] == [(2, False), (3, True)]
+
+
+def test_a_line_that_no_request_can_carry_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """It would be in the journal as sent, and end this call and every later one."""
+    texts = ["NaN", "1e999", '"https://a.example/\\ud800"', f'"https://a.example/{"x" * 400_000}"', "[" * 50_000, '"ä"']
+
+    lines = _read(tmp_path, "a.jsonl", "".join(f'{{"long_url": {text}}}\n' for text in texts))
+
+    assert [line.link is None for line in lines] == [True, True, True, True, True, False]
+    assert all(line.wrong for line in lines[:-1])
+    assert httpx.Request("POST", "http://gateway", json={"links": [lines[-1].link]}).content
 
 
 @pytest.mark.parametrize("text", ["", "url\nhttps://a.example/\n", "long_url,colour\nhttps://a.example/,red\n", "\xff"])
