@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from shortener.key.v1.key_service_pb2 import Principal
 
 _PAGE_TIMEOUT_S = 10.0
 _AGAIN_S = 0.5
+_LATE = timedelta(minutes=1)  # clocks differ, and a partition's end is looked at each second
 
 Call = Callable[[pb.ReconcileClicksRequest], Awaitable[pb.ReconcileClicksResponse]]
 
@@ -54,10 +55,11 @@ class SpoolFigures:
 
 @dataclass(slots=True)
 class Reconciliation:
-    """All accounts at one look."""
+    """All accounts at one look, which began at `at`."""
 
     accounts: list[pb.SpoolAccount] = field(default_factory=list)
     partitions: list[pb.PartitionAccount] = field(default_factory=list)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def sums(self) -> Figures:
@@ -79,6 +81,23 @@ class Reconciliation:
     def without_spool(self) -> int:
         """Clicks that were counted without any books: of gateways that had no spool, and of replayed letters."""
         return sum(each.without_spool for each in self.partitions)
+
+    @property
+    def counted_until(self) -> datetime | None:
+        """What was in the log before this moment is in the accounts; of the rest nothing is known."""
+        return min((each.counted_until.ToDatetime(UTC) for each in self.partitions), default=None)
+
+    @property
+    def late(self) -> list[int]:
+        """Partitions that are not counted until this look, such as while Kafka or their owner is away: that no
+        difference is known of them says nothing.
+        """
+        return [each.partition for each in self.partitions if self.at - each.counted_until.ToDatetime(UTC) > _LATE]
+
+    @property
+    def balanced(self) -> bool:
+        """Whether it is known that every click was counted."""
+        return not self.sums.difference and not self.late
 
     @property
     def unowned(self) -> list[int]:
@@ -129,7 +148,7 @@ async def by_key(target: str, api_key: str) -> AsyncIterator[Call]:
 
 
 async def reconcile(call: Call, *, wait_s: float) -> Reconciliation:
-    """All accounts; while something differs, which may be on its way, looks again for that long.
+    """All accounts; while something differs or is late, which may be on its way, looks again for that long.
 
     Raises:
         ServiceError: the caller may not, or analytics does not answer.
@@ -137,7 +156,7 @@ async def reconcile(call: Call, *, wait_s: float) -> Reconciliation:
     ends = asyncio.get_running_loop().time() + wait_s
     while True:
         found = await _look(call)
-        if not found.sums.difference or asyncio.get_running_loop().time() >= ends:
+        if found.balanced or asyncio.get_running_loop().time() >= ends:
             return found
         await asyncio.sleep(_AGAIN_S)
 

@@ -5,8 +5,10 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
+from analytics.handlers.messages import instant
 from chassis.clock import uuid7
 from linkmesh.cli import reconcile as reconcile_command
 from linkmesh.cli import top as top_command
@@ -18,12 +20,25 @@ from shortener.analytics.v1 import analytics_service_pb2 as pb
 from tests.unit.local.test_client import answering
 
 OLD = uuid7(datetime(2026, 11, 20, 8, 30, tzinfo=UTC), bytes(10))
+AT = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 NEW = uuid7(datetime(2026, 11, 22, 9, 0, tzinfo=UTC), bytes(10))
 
 
 def account(spool_id: str = NEW, partition: int = 0, **figures: int) -> pb.SpoolAccount:
     """What is known of a spool on a partition."""
     return pb.SpoolAccount(spool_id=spool_id, partition=partition, **figures)  # type: ignore[arg-type]  # its fields
+
+
+def partition(
+    number: int, *, owned: bool = False, without_spool: int = 0, counted_until: Timestamp | None = None
+) -> pb.PartitionAccount:
+    """A partition, counted until the look unless told otherwise."""
+    return pb.PartitionAccount(
+        partition=number,
+        owned=owned,
+        without_spool=without_spool,
+        counted_until=counted_until or instant(int(AT.timestamp()) * 1000),
+    )
 
 
 @pytest.mark.rule("A10")
@@ -49,7 +64,8 @@ def test_the_table_has_a_row_for_each_spool_and_the_sums() -> None:
             account(NEW, 0, recorded=7, shipped=6, counted=5, missing=1, closed=True),
             account(NEW, 1, dropped=3),
         ],
-        [pb.PartitionAccount(partition=0, owned=True, without_spool=8), pb.PartitionAccount(partition=1)],
+        [partition(0, owned=True, without_spool=8), partition(1)],
+        AT,
     )
 
     lines = [line.split() for line in reconcile_command.text(found, everything=False).splitlines()]
@@ -62,7 +78,35 @@ def test_the_table_has_a_row_for_each_spool_and_the_sums() -> None:
         "nobody owns partitions 1: told by their last checkpoints",
         "3 clicks were answered and had no room in their spool: they are lost",
         "2 recorded clicks are not counted, 0 of them in dead letters",
+        "counted until 2026-11-22 10:00:00 UTC",
     ]
+
+
+@pytest.mark.rule("A10")
+def test_what_nobody_can_tell_is_no_balance() -> None:
+    """A partition whose log is not read up to the present hides what is wrong with it: it is waited for, then named,
+    and the command ends with 1.
+    """
+    behind = partition(3, owned=True, counted_until=instant(int(AT.timestamp() - 61) * 1000))
+    found = Reconciliation([account(recorded=1, shipped=1, counted=1)], [partition(0, owned=True), behind], AT)
+    looks = [[behind], [behind], [partition(3, owned=True)]]
+
+    async def call(request: pb.ReconcileClicksRequest) -> pb.ReconcileClicksResponse:
+        told = looks.pop(0) if len(looks) > 1 else looks[0]
+        now = instant(int(datetime.now(UTC).timestamp()) * 1000)
+        return pb.ReconcileClicksResponse(
+            partitions=[each if each is behind else partition(3, owned=True, counted_until=now) for each in told]
+        )
+
+    assert not found.balanced
+    assert reconcile_command.text(found, everything=False).splitlines()[-2:] == [
+        "partitions 3 are behind: what came since is not told of (linkmesh lag, linkmesh status)",
+        "counted until 2026-11-22 09:58:59 UTC",
+    ]
+    assert asyncio.run(reconcile(call, wait_s=30)).balanced
+    assert len(looks) == 1
+    looks = [[behind]]
+    assert asyncio.run(reconcile(call, wait_s=0)).late == [3]
 
 
 def test_of_many_spools_the_old_ones_in_balance_are_left_out() -> None:
