@@ -1,6 +1,7 @@
 """Who counts what: the partition of a link, and the instance that has its counts in memory."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -9,12 +10,13 @@ from analytics.domain.book import Book
 from analytics.ports import Log
 from chassis.breaker import Breaker
 from chassis.clock import Clock
-from chassis.errors import DeadlineExceeded, Unavailable
+from chassis.errors import DeadlineExceeded, ServiceError, Unavailable
 from contracts.link import LinkKey
 from contracts.topics import ANALYTICS_EVENTS, click_partition
 
 Found = TypeVar("Found")
 Answer = TypeVar("Answer")
+logger = logging.getLogger(__name__)
 _TIMEOUT_S = 0.3  # a gateway waits for 1 s, and the table must be read after it
 
 
@@ -98,8 +100,9 @@ class Owners:
                 owner = await self.other_owner(partition, fresh=fresh)
                 if owner is not None and (found := await other(owner)) is not None:
                     return found
-            except (Unavailable, DeadlineExceeded):
-                return None  # dead or far away
+            except ServiceError as exc:
+                _note(exc)
+                return None
         return None
 
     async def ask_each(self, partitions: Collection[int], other: "AskAll[Found]") -> dict[int, Found]:
@@ -130,5 +133,12 @@ AskAll = Callable[[str], Awaitable[Mapping[int, Found]]]
 async def _or_nothing(answer: Awaitable[Mapping[int, Found]]) -> Mapping[int, Found]:
     try:
         return await answer
-    except (Unavailable, DeadlineExceeded):
+    except ServiceError as exc:
+        _note(exc)
         return {}
+
+
+def _note(failure: ServiceError) -> None:
+    """An owner that is dead, far away, of another release, or fails: the table answers without it."""
+    if not isinstance(failure, Unavailable | DeadlineExceeded):
+        logger.warning("an owner of clicks does not answer: %s", failure.message)

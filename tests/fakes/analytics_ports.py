@@ -22,16 +22,19 @@ async def at_once() -> None:
 
 
 class _Away:
-    """`away`: every call raises Unavailable."""
+    """`away`: every call raises Unavailable. `failure`: what every call raises."""
 
     def __init__(self, pace: Pace = at_once) -> None:
         self.away = False
+        self.failure: ServiceError | None = None
         self._pace = pace
 
     async def _reach(self) -> None:
         await self._pace()
         if self.away:
             raise Unavailable("unavailable", "away")
+        if self.failure is not None:
+            raise self.failure
 
 
 class FakeRowStore(_Away):

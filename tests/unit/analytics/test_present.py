@@ -16,7 +16,7 @@ from analytics.handlers.owners import Owners
 from analytics.handlers.present import Found, Present
 from analytics.ports import OwnedRows, OwnedTops
 from chassis.clock import Clock
-from chassis.errors import Unavailable
+from chassis.errors import Internal, Unavailable
 from contracts.link import LinkKey, UserId
 from contracts.topics import ANALYTICS_EVENTS, click_partition
 from tests.fakes.analytics_clicks import T0_MS, arrival, click
@@ -100,6 +100,24 @@ def test_the_owner_is_asked_wherever_it_is() -> None:
         (ours,) = process.book.read(KEY, 0, HOURS)
         assert ours.human == 4
         assert await read(process) == Found([ours], T0_MS)
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("A7")
+def test_an_owner_that_fails_is_replaced_by_the_table() -> None:
+    """One of another release, which does not know the question, or one that is broken: the table answers without it."""
+    stored, top = some_row(3, 7), top_row({"a": 2}, 7)
+
+    async def scenario() -> None:
+        process = Process()
+        process.rows.rows |= {stored.id: stored, top.id: top}
+        await process.checkpoints.save(Checkpoint(0, offset=8, time_ms=T0_MS))
+        process.log.owners[0] = "them:2"
+        process.peers.failure = Internal("internal", "A process failed.")
+
+        assert await process.present.read(KEY, HOURS) == Found([stored], T0_MS)
+        assert (await process.present.read_tops(ALICE, DAYS)).rows == [top]
 
     run_virtual(scenario())
 
