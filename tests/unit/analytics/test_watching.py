@@ -13,7 +13,7 @@ from analytics.domain.checkpoints import Checkpoint
 from analytics.domain.watching import Backlog, Seats, Told
 from analytics.handlers.owners import Owners
 from analytics.handlers.watching import HEARTBEAT_S, OwnedWatches, Watches
-from chassis.errors import ResourceExhausted, ServiceError, Unavailable
+from chassis.errors import Internal, ResourceExhausted, ServiceError, Unavailable
 from contracts.link import LinkKey, UserId
 from tests.fakes.analytics_clicks import T0_MS, arrival, click
 from tests.fakes.analytics_ports import FakeLog, FakePeers
@@ -143,6 +143,26 @@ def test_a_slow_watcher_is_told_how_many_it_missed() -> None:
     watched(scenario, Process())
 
 
+def test_a_flood_is_told_at_a_readers_pace() -> None:
+    """Each click that is told costs the counting and the gateway: one watcher is told a thousand a second, however many
+    there are, and how many it missed.
+    """
+
+    async def scenario(process: Process, stream: Stream) -> None:
+        told = missed = 0
+        while process.clock.monotonic() < 10:
+            for _ in range(20):
+                process.count(*[KEY] * 100)
+            found = await anext(stream)
+            told, missed = told + len(found.clicks), missed + found.missed
+
+        assert process.clock.monotonic() >= 10
+        assert 9_000 <= told <= 12_000
+        assert missed == told
+
+    watched(scenario, Process())
+
+
 def test_silence_is_told_every_ten_seconds() -> None:
     """A heartbeat has no clicks, and says until when there were none."""
 
@@ -205,6 +225,20 @@ def test_the_next_owner_is_found_and_the_interruption_told() -> None:
         assert await anext(stream) == Told(interrupted=True, counted_until_ms=T0_MS)
         process.count(KEY)
         assert len((await anext(stream)).clicks) == 1
+
+    watched(scenario, Process(), own=False)
+
+
+def test_an_owner_of_another_release_is_waited_for() -> None:
+    """One that does not know the question is no owner; its successor is found."""
+
+    async def scenario(process: Process, stream: Stream) -> None:
+        process.elsewhere("old:1").put_nowait(Internal("internal", "A process failed."))
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(anext(stream))
+            await asyncio.sleep(0.1)
+            process.elsewhere("new:1").put_nowait(Told(counted_until_ms=7))
+        assert first.result() == Told(counted_until_ms=7)
 
     watched(scenario, Process(), own=False)
 
