@@ -39,7 +39,7 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 DEFAULT_DEADLINE_S = 5.0  # for public callers that state none
-DEFAULT_STREAM_DEADLINE_S = 3600.0  # the same for streams, whose handlers end them before
+STREAM_MAX_S = 3600.0  # no stream lasts longer, whatever its caller states: one that reads nothing keeps a seat
 _INFRASTRUCTURE = ("/grpc.health.v1.", "/grpc.reflection.")
 
 RPC_DURATION = Histogram(
@@ -56,8 +56,11 @@ logger = logging.getLogger(__name__)
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """One wrapper for every RPC but health and reflection."""
 
-    def __init__(self, policies: Policies, *, mesh_secret: bytes, verify: Verify | None) -> None:
+    def __init__(
+        self, policies: Policies, *, mesh_secret: bytes, verify: Verify | None, stream_max_s: float = STREAM_MAX_S
+    ) -> None:
         self._policies = policies
+        self._stream_max_s = stream_max_s
         self._mesh_secret = mesh_secret
         self._verify = verify
         self._in_flight = 0
@@ -149,7 +152,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if self._ending:
             raise _stopping()
         answers = handler(request, context)
-        deadline = asyncio.timeout(_remaining_s(context, caller, default_s=DEFAULT_STREAM_DEADLINE_S))
+        remaining_s = _remaining_s(context, caller, default_s=self._stream_max_s)
+        deadline = asyncio.timeout(min(remaining_s, self._stream_max_s))
         try:
             async with deadline:
                 self._streams.add(deadline)

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from chassis.auth import Access, Verify
 from chassis.clock import sleep_until_stop
-from chassis.grpc_interceptor import Policies, ServerInterceptor
+from chassis.grpc_interceptor import STREAM_MAX_S, Policies, ServerInterceptor
 from chassis.health import Readiness
 
 _NOTICE_S = 0.5  # bare stop(grace) lost 16 of 10 742 requests in 3 of 8 restarts; with this notice none
@@ -55,12 +55,15 @@ class GrpcServer:
         mesh_secret: bytes,
         verify: Verify | None = None,
         reflect: bool = False,
+        stream_max_s: float = STREAM_MAX_S,
     ) -> None:
         self._address = f"{host}:{port}"
         self._services = services
         self._readiness = readiness
         self._reflect = reflect
-        self._interceptor = ServerInterceptor(_policies(services), mesh_secret=mesh_secret, verify=verify)
+        self._interceptor = ServerInterceptor(
+            _policies(services), mesh_secret=mesh_secret, verify=verify, stream_max_s=stream_max_s
+        )
         self._is_serving = readiness.declare("grpc")
         self.port = 0
 

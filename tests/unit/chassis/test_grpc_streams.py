@@ -24,7 +24,7 @@ from chassis.errors import (
     Unavailable,
 )
 from chassis.grpc_client import open_channel
-from chassis.grpc_interceptor import Context
+from chassis.grpc_interceptor import STREAM_MAX_S, Context
 from chassis.grpc_server import GrpcServer, Service
 from chassis.health import Readiness
 from shortener.key.v1 import key_service_pb2 as key_pb
@@ -148,7 +148,7 @@ def begin(
     return stub(StringValue(value=text), timeout=timeout_s, metadata=metadata)
 
 
-def with_server(check: Callable[[Running], Awaitable[None]]) -> None:
+def with_server(check: Callable[[Running], Awaitable[None]], *, stream_max_s: float = STREAM_MAX_S) -> None:
     """Runs a check against a server on a free port, and stops it as a process would."""
 
     async def run() -> None:
@@ -160,6 +160,7 @@ def with_server(check: Callable[[Running], Awaitable[None]]) -> None:
             readiness=readiness,
             mesh_secret=SECRET,
             verify=verify,
+            stream_max_s=stream_max_s,
         )
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(server.run(stop))
@@ -248,6 +249,20 @@ def test_a_deadline_ends_a_stream_on_both_sides() -> None:
         await running.all_closed()
 
     with_server(check)
+
+
+def test_no_deadline_keeps_a_stream_for_ever() -> None:
+    """Whoever states weeks, and reads nothing, is let go in time: what a stream holds is others' then."""
+
+    async def check(running: Running) -> None:
+        async with running.channel() as channel:
+            call = begin(channel, OWN, "flood", timeout_s=1_000_000)
+            async for _ in call:
+                break
+            await running.all_closed()
+            call.cancel()
+
+    with_server(check, stream_max_s=1.0)
 
 
 def test_a_reader_that_leaves_ends_the_handler() -> None:
