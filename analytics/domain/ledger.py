@@ -103,9 +103,11 @@ class Ledger:
         """The accounts as of now, for a checkpoint. What is too old, or too much, is forgotten first [S5]."""
         kept = {name: spool for name, spool in self._spools.items() if not is_forgotten(name, now_ms=now_ms)}
         if len(kept) > SPOOLS_MAX:
-            oldest = sorted(kept)[: len(kept) - SPOOLS_MAX]  # a UUIDv7 sorts by its time
-            self._forgotten_until_ms = max(self._forgotten_until_ms, made_ms(oldest[-1]))
-            for name in oldest:
+            # Those first that have nothing more to say: hundreds of gateways that start and end must not make one be
+            # forgotten that runs on. A UUIDv7 sorts by its time.
+            gone = sorted(kept, key=lambda name: (not kept[name].finished, name))[: len(kept) - SPOOLS_MAX]
+            self._forgotten_until_ms = max(self._forgotten_until_ms, *map(made_ms, gone))
+            for name in gone:
                 del kept[name]
         self._spools = _with_few_ranges(kept)
         young = sorted(origin for origin in self._replays if now_ms - origin.stored_ms <= _REPLAY_AGE_MAX_MS)

@@ -46,6 +46,11 @@ class Spool:
         """
         return self.counted == max(self.last, self.recorded)
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing but repeats can come of it any more."""
+        return self.closed and self.balanced
+
 
 class Judgement(NamedTuple):
     """What `judge` says of clicks that arrived: the first `repeats` of them were counted (or missed) before, and before

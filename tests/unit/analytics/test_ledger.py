@@ -207,6 +207,25 @@ def test_a_ledger_forgets_what_is_old_or_too_much() -> None:
     assert len(ledger.take(clicks(10**9 + 1, 10**9 + 1, ids[10]), tidings, now_ms=T0_MS + DAY_MS)) == 1
 
 
+@pytest.mark.rule("S5", "A10")
+def test_a_spool_that_goes_on_outlives_thousands_that_ended() -> None:
+    """A gateway that runs all day is older than all that start and end meanwhile: its next clicks count, and what comes
+    again of those that were forgotten does not.
+    """
+    ended = [str(UUID(int=UUID(ONE).int + (number << 80))) for number in range(1, SPOOLS_MAX + 3)]
+    done = Spool(7, 7, recorded=7, closed=True)
+    waiting = Spool(7, 6, missing=((3, 3),), recorded=7, closed=True)  # a dead letter may fill it yet
+    spools = {ONE: Spool(5, 5, recorded=5), **dict.fromkeys(ended, done), ended[0]: waiting}
+    ledger, tidings = Ledger(Accounts(spools)), Tidings()
+
+    accounts = ledger.close(now_ms=T0_MS + DAY_MS)
+
+    assert sorted(accounts.spools) == [ONE, ended[0], *ended[4:]]
+    assert keys(ledger.take(clicks(6, 8), tidings, now_ms=T0_MS + DAY_MS)) == [6, 7, 8]
+    assert ledger.take(clicks(1, 7, ended[1]), tidings, now_ms=T0_MS + DAY_MS) == ()
+    assert tidings.stale == 7
+
+
 def test_accounts_come_back_whole() -> None:
     """The message in a checkpoint says everything that the accounts do."""
     accounts = Accounts(
