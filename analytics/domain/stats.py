@@ -102,7 +102,11 @@ def decide_zone(zone: tzinfo, hours: range) -> BadRange | None:
     begins at another minute (India, Nepal, Lord Howe in winter) cannot be told.
     """
     looks = [*hours[::6], *hours[-1:]]  # no zone changes its offset and changes it back within six hours
-    if any((_local(Hour(hour), zone).utcoffset() or timedelta()) % timedelta(hours=1) for hour in looks):
+    try:
+        odd = any((_local(Hour(hour), zone).utcoffset() or timedelta()) % timedelta(hours=1) for hour in looks)
+    except (OverflowError, ValueError):  # the last hours of the year 9999 are in the next one there
+        return BadRange("until", "The range ends behind the last year that a calendar of this zone has.")
+    if odd:
         return BadRange("time_zone", "Days of this zone do not begin with an hour of UTC; ask for hours instead.")
     return None
 
@@ -130,7 +134,8 @@ def groups(rows: Sequence[RowImage], dimension: Dimension) -> Sequence[Group]:
     Of clicks that were counted before there were dimensions nothing is known.
     """
     counts = dict(group((row.labels for row in rows), dimension))
-    rest, unknown = counts.pop(REST, 0), counts.pop("", 0)
+    rest = counts.pop(REST, 0) + counts.pop(OTHER, 0)  # anybody can say to come from http://other/
+    unknown = counts.pop("", 0) + counts.pop(UNKNOWN, 0)
     unlabelled = sum(row.human for row in rows) - sum(counts.values()) - rest - unknown
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     found = [Group(value, clicks) for value, clicks in ranked[:_GROUPS_MAX]]

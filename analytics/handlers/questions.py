@@ -35,15 +35,22 @@ _DIMENSIONS: Mapping[int, Dimension | None] = {
 
 def hours_of(request: pb.GetClickStatsRequest | pb.ListTopLinksRequest, now_ms: int) -> range:
     """The hours that are asked for. Raises InvalidArgument."""
-    first: Timestamp = getattr(request, "from")
     hours = decide_hours(
-        from_ms=first.ToMilliseconds() if request.HasField("from") else None,
-        until_ms=request.until.ToMilliseconds() if request.HasField("until") else None,
+        from_ms=_moment_ms("from", getattr(request, "from")) if request.HasField("from") else None,
+        until_ms=_moment_ms("until", request.until) if request.HasField("until") else None,
         now_ms=now_ms,
     )
     if isinstance(hours, BadRange):
         raise invalid(hours.field, hours.description)
     return hours
+
+
+def _moment_ms(field: str, moment: Timestamp) -> int:
+    """A moment that is asked for. Raises InvalidArgument: whoever speaks protobuf can send one that no calendar has."""
+    try:
+        return moment.ToMilliseconds()
+    except ValueError:
+        raise invalid(field, "This is no moment of the years 1 to 9999.") from None
 
 
 def granularity_of(request: pb.GetClickStatsRequest) -> Granularity:

@@ -5,6 +5,7 @@ from datetime import UTC
 from zoneinfo import ZoneInfo
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from analytics.domain.clicks import HOUR_MS
 from analytics.domain.labels import Dimension
@@ -114,3 +115,18 @@ def test_only_its_owner_is_told_of_a_link() -> None:
             asyncio.run(find_own(links, code, "", ALICE))
         messages.add(told.value.reason)
     assert messages == {"link_not_found"}
+
+
+def test_moments_at_the_end_of_time_are_told() -> None:
+    """A range whose last hours are in the year 10000 of a zone, and numbers that are no moment, are the asker's."""
+    request = pb.GetClickStatsRequest(time_zone="Asia/Tokyo", until=Timestamp(seconds=253_402_300_799))
+    hours = hours_of(request, T0_MS)
+    with pytest.raises(InvalidArgument) as refused:
+        zone_of(request, Granularity.DAY, hours)
+    assert refused.value.fields[0].field == "until"
+    assert zone_of(request, Granularity.HOUR, hours) is not None
+
+    for seconds, nanos in ((10**18, 0), (-(10**18), 0), (0, -5)):
+        with pytest.raises(InvalidArgument) as refused:
+            hours_of(pb.ListTopLinksRequest(until=Timestamp(seconds=seconds, nanos=nanos)), T0_MS)
+        assert refused.value.fields[0].field == "until"

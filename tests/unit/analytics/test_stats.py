@@ -200,6 +200,18 @@ def test_groups_are_all_of_peoples_clicks() -> None:
     assert groups([], Dimension.OS) == []
 
 
+def test_a_value_that_is_called_like_one_of_our_words_is_no_second_one() -> None:
+    """Anybody may say to come from http://other/: each value is there once, and the sum stays whole."""
+    rows = [
+        row(T0, "a", "b", labels=("rother",)),
+        row(T0, "c", partition=1, labels=("r" + REST,)),
+        row(T0 + 1, *"defg", labels=("runknown",)),
+        row(T0 + 2, "h", labels=("r",)),
+    ]
+
+    assert groups(rows, Dimension.REFERRER) == [Group("unknown", 5), Group("other", 3)]
+
+
 def test_an_answer_has_a_hundred_groups() -> None:
     """The others are told together, so that the sum stays whole."""
     rows = [row(T0 + number, "a", labels=(f"rhost-{number:03}.example",)) for number in range(150)]
