@@ -17,7 +17,7 @@ from shortener.store.v1.click_counts_pb2 import SealedClicks
 _CLICK = events_pb.LinkAccessed.DESCRIPTOR.full_name
 _CLICKS = events_pb.LinksAccessed.DESCRIPTOR.full_name
 _TOTALS = events_pb.SpoolTotals.DESCRIPTOR.full_name
-_NAME_CHARACTERS_MAX = 480  # a table's partition key may have 2048 bytes; a longer one would be refused for ever
+_NAME_BYTES_MAX = 480  # an item may have 400 KB, and a row of top links has 400 of these; others are refused for ever
 _YEAR_10000_S = 253_402_300_800  # what a Timestamp may say ends here
 _CLASSES: Mapping[int, VisitorClass] = {
     events_pb.VISITOR_CLASS_UNSPECIFIED: VisitorClass.HUMAN,
@@ -106,7 +106,7 @@ def _click(message: events_pb.LinkAccessed) -> Click:
     """
     key, user_id, at = message.link_key, message.user_id, message.at
     seconds = at.seconds
-    if not key or len(key) > _NAME_CHARACTERS_MAX or len(user_id) > _NAME_CHARACTERS_MAX:
+    if not key or _is_too_long(key) or _is_too_long(user_id):
         raise ValueError("no table takes such a key")
     if not 0 <= seconds < _YEAR_10000_S:
         raise ValueError("no calendar has this time")
@@ -119,6 +119,10 @@ def _click(message: events_pb.LinkAccessed) -> Click:
         labels_of(country=message.country, referrer=message.referrer, user_agent=message.user_agent),
     )
     return _new_click(Click, fields)
+
+
+def _is_too_long(name: str) -> bool:
+    return len(name) > _NAME_BYTES_MAX or (not name.isascii() and len(name.encode()) > _NAME_BYTES_MAX)
 
 
 def _totals(record: Record) -> Totals:

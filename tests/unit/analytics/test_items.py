@@ -9,8 +9,9 @@ from analytics.domain.labels import labels_of
 from analytics.domain.ledger import Accounts
 from analytics.domain.rows import AnyImage, Applied, Row, RowImage, TopRow, Visitors
 from analytics.domain.sequences import Spool
+from analytics.handlers.decoding import Skip, decode
 from contracts.link import LinkKey, UserId
-from tests.fakes.analytics_clicks import SPOOL, T0_MS
+from tests.fakes.analytics_clicks import SPOOL, T0_MS, click, record
 
 ROW = RowId(LinkKey("go.example.com/a#b"), Hour(495_013), 7)
 AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36"
@@ -79,6 +80,19 @@ def test_items_stay_small() -> None:
     assert sizes[1] < 1000
     assert sizes[2] < 10_000
     assert sizes[3] < 40_000
+
+
+def test_the_longest_names_fit() -> None:
+    """Four hundred links with the longest keys that are taken fit into a row; a longer one is no key."""
+    longest = "ä" * 240
+    top = TopRow(TopId(3, UserId("user"), Day(20_000)))
+    for number in range(399):
+        top.add(LinkKey(longest[2:] + f"{number:04}"))
+
+    assert size_of(top.image()) < 250_000
+    assert decode(record(0, click(longest)), "g").skip is None
+    assert decode(record(0, click(longest + "a")), "g").skip is Skip.UNDECODABLE
+    assert decode(record(0, click(user="x" * 481)), "g").skip is Skip.UNDECODABLE
 
 
 def size_of(image: AnyImage) -> int:
