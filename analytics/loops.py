@@ -118,13 +118,14 @@ class FlushLoop:
         self._flusher = flusher
         self._schedule = Schedule(interval_s)
         self._clock = clock
+        self._pause_ends = float("-inf")  # after a failure; a database that is away is not asked again at once
 
     async def run(self, stop: asyncio.Event) -> None:
         """Flushes until stop; what is left then is flushed when the partitions are given back."""
         while not stop.is_set():
             now = self._clock.monotonic()
             partition = self._schedule.due(self._book.held, now)
-            if partition is None and self._book.pressed:
+            if partition is None and self._book.pressed and now >= self._pause_ends:
                 partition = self._book.dirtiest()
             ROWS.labels("dirty").set(self._book.dirty)
             ROWS.labels("clean").set(self._book.clean)
@@ -139,6 +140,7 @@ class FlushLoop:
             FLUSH_FAILURES.inc()
             logger.warning("partition %d was not flushed: %s", partition, exc.message)
             self._schedule.failed(partition, self._clock.monotonic(), retry_s=_RETRY_S)
+            self._pause_ends = self._clock.monotonic() + _RETRY_S
             return False
         return True
 

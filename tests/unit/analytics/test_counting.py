@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from analytics.domain.book import Book, Write
 from analytics.domain.checkpoints import Checkpoint
@@ -272,6 +273,28 @@ def test_the_loop_flushes_within_the_interval_and_goes_on_after_a_fault() -> Non
             await owner.count("c", "d", first=2)  # half of what may be dirty
             await _until(lambda: len(owner.rows.rows) == 4, clock, seconds=1)
             stop.set()
+
+    run_virtual(scenario())
+
+
+@pytest.mark.rule("A6")
+def test_a_database_that_is_away_is_not_asked_ten_times_a_second() -> None:
+    """Also while too much is dirty: it is tried about once a second."""
+
+    async def scenario() -> None:
+        owner, clock, stop = Owner(book=Book(rows_max=100, dirty_max=4)), VirtualClock(), asyncio.Event()
+        await owner.counter.assigned([PLACE])
+        await owner.count("a", "b")  # half of what may be dirty
+        owner.rows.away = True
+        tries = failures()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(FlushLoop(owner.book, owner.flusher, interval_s=60, clock=clock).run(stop))
+            await clock.sleep(20)
+            stop.set()
+        assert 10 <= failures() - tries <= 25
+
+    def failures() -> float:
+        return REGISTRY.get_sample_value("analytics_flush_failures_total") or 0.0
 
     run_virtual(scenario())
 
