@@ -5,6 +5,7 @@ batch that the library makes itself it puts the messages of several calls, and b
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -16,6 +17,7 @@ from chassis.kafka.record import Message
 
 PARCEL_FROM = 8  # messages; fewer are not worth it
 Answer = asyncio.Future[object]
+logger = logging.getLogger(__name__)
 _choose = cast("Callable[[bytes, list[int], list[int]], int]", DefaultPartitioner())  # the one that `send` asks
 
 
@@ -38,7 +40,7 @@ class _Parcel:
 
 async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], answers: list[Answer]) -> None:
     """Hands all messages over, in order within each partition. Fills `answers` with the broker's to each message; of
-    one that was not handed over, because this was cancelled or raised, it never comes.
+    one that was not handed over, because this was cancelled or raised or there is no such partition, it never comes.
 
     Raises:
         KafkaError: the library takes no more.
@@ -46,11 +48,15 @@ async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], ans
     answers[:] = [asyncio.get_running_loop().create_future()] * len(messages)
     partitions: dict[str, list[int]] = {}
     parcels: dict[tuple[str, int], _Parcel] = {}
+    absent = set[tuple[str, int]]()
     for place, message in enumerate(messages):
         known = partitions.get(message.topic)
         if known is None:
             known = partitions[message.topic] = list(await producer.partitions_for(message.topic))
         partition = message.partition if message.partition is not None else _choose(message.key, known, known)
+        if partition not in known:
+            absent.add((message.topic, partition))
+            continue
         target = (message.topic, partition)
         parcel = parcels.get(target)
         if parcel is None or not _append(parcel, message):
@@ -59,6 +65,8 @@ async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], ans
             parcel = parcels[target] = _Parcel(producer.create_batch())
             _append(parcel, message)  # a batch takes its first message whatever its size
         parcel.places.append(place)
+    for topic, partition in absent:
+        logger.error("%s has no partition %d", topic, partition)
     for target, parcel in parcels.items():
         await _submit(producer, target, parcel, answers)
 

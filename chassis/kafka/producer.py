@@ -226,7 +226,13 @@ class Producer:
 
 
 async def _append(producer: AIOKafkaProducer, message: Message) -> "asyncio.Future[object]":
-    """Put the message into the library's buffer; the future tells the broker's answer. Blocks while that is full."""
+    """Put the message into the library's buffer; the future tells the broker's answer. Blocks while that is full.
+    Where there is no such partition (the topic may be another one by now) the answer never comes.
+    """
+    partition = message.partition
+    if partition is not None and partition not in await producer.partitions_for(message.topic):
+        logger.error("%s has no partition %d", message.topic, partition)
+        return asyncio.get_running_loop().create_future()  # the library would end us with an AssertionError
     answer: asyncio.Future[object] = await producer.send(
         message.topic,
         message.value,

@@ -13,6 +13,7 @@ from chassis.kafka.producer import Producer, ProducerState
 from chassis.kafka.record import Message
 from linkmesh.local.engines import KafkaEngine
 from linkmesh.local.ports import free_port
+from tests.engines import MakeTopic
 
 TOPIC = "ordered"
 
@@ -181,5 +182,23 @@ def test_too_large_is_the_callers_error() -> None:
         async with make_producer(f"127.0.0.1:{free_port()}") as producer:
             with pytest.raises(ValueError, match="larger"):
                 await producer.send_in_order([Message(TOPIC, b"k", b"x" * 1_000_001)], timeout_s=1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.rule("S3", "P5")
+@pytest.mark.parametrize("count", [2, 40], ids=["one by one", "as parcels"])
+def test_a_partition_that_is_not_there_ends_nothing(kafka: KafkaEngine, kafka_topics: MakeTopic, count: int) -> None:
+    """A topic that was made again may have fewer than a spool remembers: what stands before it is acknowledged, what is
+    for it is not, and the producer goes on."""
+    topic = kafka_topics("fewer", partitions=1)
+    there = [Message(topic, b"k", str(number).encode(), partition=0) for number in range(count)]
+    nowhere = [Message(topic, b"k", b"lost", partition=7)] * count
+
+    async def scenario() -> None:
+        async with make_producer(kafka.bootstrap) as producer:
+            assert await producer.send_in_order(there, timeout_s=30) == count
+            assert await producer.send_in_order([*there, *nowhere], timeout_s=3) == count
+            assert await producer.send_in_order(there, timeout_s=30) == count
 
     asyncio.run(scenario())
