@@ -1,28 +1,28 @@
-"""What the processes leave for each other in Redis: names, values, and the calls of the Function library `linkmesh_v2`.
+"""What the processes leave for each other in Redis: names, values, and the calls of the Function library `linkmesh_v3`.
 
 Pure: it builds the arguments of a call and reads its reply; adapters do the I/O. What each Function does and why stands
-in linkmesh_v2.lua and in docs/PROTOCOLS.md (R, O). All keys of one link carry the same slot tag, so that one Function
+in linkmesh_v3.lua and in docs/PROTOCOLS.md (R, O). All keys of one link carry the same slot tag, so that one Function
 call may touch them all.
 
 Calls, `FCALL <name> <number of keys> <keys> <arguments>`; every reply is an array whose first element is a word:
 
 | function            | keys                     | reply                                                              |
 |---------------------|--------------------------|--------------------------------------------------------------------|
-| linkmesh_v2_mutate  | url, lease, seen, outbox, | APPLIED; REPEATED value; LATE; CONFLICT; LEASE_NEEDED; FULL what; |
+| linkmesh_v3_mutate  | url, lease, seen, outbox, | APPLIED; REPEATED value; LATE; CONFLICT; LEASE_NEEDED; FULL what; |
 |                     | restored                 | OTHER_RUN                                                          |
-| linkmesh_v2_lease   | url, lease, restored     | PRESENT value; GRANTED; HELD; OTHER_RUN                            |
-| linkmesh_v2_release | lease                    | RELEASED; NOTHING                                                  |
-| linkmesh_v2_fill    | url, lease               | STORED; PRESENT value; ABSENT (not stored)                         |
-| linkmesh_v2_persisted | url, lease             | EXPIRING; REPAIRED; NEWER; OTHER; ABSENT                           |
-| linkmesh_v2_restore | url, lease, restored     | STORED; NOTHING; OVER                                              |
-| linkmesh_v2_standing | restored                | RESTORED run; CHANGED run                                          |
-| linkmesh_v2_restored | restored, unsettled     | RESTORED; OVER                                                     |
-| linkmesh_v2_note    | restored, noted          | NOTED; OVER                                                        |
-| linkmesh_v2_settled | unsettled                | SETTLED; NOTHING                                                   |
-| linkmesh_v2_lead    | relay:leader             | LEADING; FOLLOWING                                                 |
-| linkmesh_v2_resign  | relay:leader             | RESIGNED; NOTHING                                                  |
-| linkmesh_v2_trim    | outbox                   | TRIMMED; OTHER_RUN                                                 |
-| linkmesh_v2_set_aside | outbox-aside           | KEPT                                                               |
+| linkmesh_v3_lease   | url, lease, restored     | PRESENT value; GRANTED; HELD; OTHER_RUN                            |
+| linkmesh_v3_release | lease                    | RELEASED; NOTHING                                                  |
+| linkmesh_v3_fill    | url, lease               | STORED; PRESENT value; ABSENT (not stored)                         |
+| linkmesh_v3_persisted | url, lease             | EXPIRING; REPAIRED; NEWER; OTHER; ABSENT                           |
+| linkmesh_v3_restore | url, lease, restored     | STORED; NOTHING; OVER                                              |
+| linkmesh_v3_standing | restored                | RESTORED run; CHANGED run                                          |
+| linkmesh_v3_restored | restored, unsettled     | RESTORED; OVER                                                     |
+| linkmesh_v3_note    | restored, noted          | NOTED; OVER                                                        |
+| linkmesh_v3_settled | unsettled                | SETTLED; NOTHING                                                   |
+| linkmesh_v3_lead    | relay:leader             | LEADING; FOLLOWING                                                 |
+| linkmesh_v3_resign  | relay:leader             | RESIGNED; NOTHING                                                  |
+| linkmesh_v3_trim    | outbox                   | TRIMMED; OTHER_RUN                                                 |
+| linkmesh_v3_set_aside | outbox-aside           | KEPT                                                               |
 """
 
 import re
@@ -41,8 +41,8 @@ from contracts.wire import part, tag_of
 from shortener.link.v1.link_pb2 import Link as LinkMessage
 from shortener.store.v1.cache_entry_pb2 import CacheEntry
 
-LIBRARY = "linkmesh_v2"
-LIBRARY_FILE = "linkmesh_v2.lua"  # in this package
+LIBRARY = "linkmesh_v3"
+LIBRARY_FILE = "linkmesh_v3.lua"  # in this package
 BUCKETS = 16  # slot tags; the outbox has a stream for each
 OUTBOX_FIELD = b"e"
 
@@ -88,8 +88,10 @@ def outbox_aside_key(bucket: int) -> str:
 
 
 def restored_key(bucket: int) -> str:
-    """The run of Redis into which everything of this bucket was put back [R8]."""
-    return f"restored:{{{bucket:02d}}}"
+    """The run of Redis into which everything of this bucket was put back [R8]. linkmesh_v2 has another name for this key:
+    it names runs otherwise, and while its last processes end, each library would take the other's for another run.
+    """
+    return f"restored-run:{{{bucket:02d}}}"
 
 
 def intent_key(user_id: UserId, idempotency_key: str) -> str:
@@ -228,24 +230,24 @@ def mutate_call(mutation: Mutation, *, outbox_bytes_max: int, run_id: str | None
         encode_outbox_entry(event, mutation.traceparent, encoded),
         run_id or "",
     )
-    return FunctionCall("linkmesh_v2_mutate", keys, values)
+    return FunctionCall("linkmesh_v3_mutate", keys, values)
 
 
 def lease_call(key: LinkKey, token: LeaseToken, *, lease_ms: int = LEASE_MS, run_id: str | None = None) -> FunctionCall:
     """R2. `run_id`: as for mutate_call."""
     keys = (url_key(key), lease_key(key), restored_key(bucket_of(key)))
-    return FunctionCall("linkmesh_v2_lease", keys, (token, lease_ms, run_id or ""))
+    return FunctionCall("linkmesh_v3_lease", keys, (token, lease_ms, run_id or ""))
 
 
 def release_call(key: LinkKey, token: LeaseToken) -> FunctionCall:
     """Gives a lease back before its time; as if it had expired."""
-    return FunctionCall("linkmesh_v2_release", (lease_key(key),), (token,))
+    return FunctionCall("linkmesh_v3_release", (lease_key(key),), (token,))
 
 
 def fill_call(token: LeaseToken, link: Link, *, ttl_s: int = CACHE_TTL_S, run_id: str | None = None) -> FunctionCall:
     """R3. `run_id`: as for mutate_call; another run stores nothing."""
     values = (token, encode_entry(link), ttl_s * 1000, run_id or "")
-    return FunctionCall("linkmesh_v2_fill", value_keys(link), values)
+    return FunctionCall("linkmesh_v3_fill", value_keys(link), values)
 
 
 def persisted_call(link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
@@ -253,27 +255,27 @@ def persisted_call(link: Link, *, ttl_s: int = CACHE_TTL_S) -> FunctionCall:
 
     Redis answers "Function not found" until link_service has loaded the library: a dependency that is away.
     """
-    return FunctionCall("linkmesh_v2_persisted", value_keys(link), (encode_entry(link), ttl_s * 1000))
+    return FunctionCall("linkmesh_v3_persisted", value_keys(link), (encode_entry(link), ttl_s * 1000))
 
 
 def trim_call(bucket: int, before: str, run_id: str) -> FunctionCall:
     """O1: removes what stands before this position, unless Redis is at another run (empty: whichever)."""
-    return FunctionCall("linkmesh_v2_trim", (outbox_key(bucket),), (before, run_id))
+    return FunctionCall("linkmesh_v3_trim", (outbox_key(bucket),), (before, run_id))
 
 
 def set_aside_call(bucket: int, data: bytes, at: str) -> FunctionCall:
     """O1: keeps an outbox entry that cannot be read, from position `at`, for a person."""
-    return FunctionCall("linkmesh_v2_set_aside", (outbox_aside_key(bucket),), (data, at))
+    return FunctionCall("linkmesh_v3_set_aside", (outbox_aside_key(bucket),), (data, at))
 
 
 def lead_call(candidate: str, *, lease_ms: int, key: str = RELAY_LEADER) -> FunctionCall:
     """O1: takes or renews the relay's leader lease, or another one."""
-    return FunctionCall("linkmesh_v2_lead", (key,), (candidate, lease_ms))
+    return FunctionCall("linkmesh_v3_lead", (key,), (candidate, lease_ms))
 
 
 def resign_call(candidate: str) -> FunctionCall:
     """Gives the leader lease back, if it is this candidate's."""
-    return FunctionCall("linkmesh_v2_resign", (RELAY_LEADER,), (candidate,))
+    return FunctionCall("linkmesh_v3_resign", (RELAY_LEADER,), (candidate,))
 
 
 def reply_of(reply: object) -> tuple[str, bytes]:

@@ -19,12 +19,12 @@ def restore_call(link: Link, run_id: str) -> FunctionCall:
     """Puts back what a failover may have lost, without expiry, if absent or older. OVER: Redis is at another run, or at
     this one and restored."""
     keys = (*value_keys(link), restored_key(bucket_of(link.key)))
-    return FunctionCall("linkmesh_v2_restore", keys, (encode_entry(link), run_id))
+    return FunctionCall("linkmesh_v3_restore", keys, (encode_entry(link), run_id))
 
 
 def standing_call() -> FunctionCall:
     """Which run of Redis this is, and whether it is restored."""
-    return FunctionCall("linkmesh_v2_standing", (restored_key(_LAST),), ())
+    return FunctionCall("linkmesh_v3_standing", (restored_key(_LAST),), ())
 
 
 def restored_calls(run_id: str, *, unsettled: Offsets) -> list[FunctionCall]:
@@ -33,18 +33,18 @@ def restored_calls(run_id: str, *, unsettled: Offsets) -> list[FunctionCall]:
     calls = []
     for bucket in range(BUCKETS):
         text = encode_offsets(unsettled) if bucket == _LAST and unsettled else ""
-        calls.append(FunctionCall("linkmesh_v2_restored", (restored_key(bucket), _unsettled(bucket)), (run_id, text)))
+        calls.append(FunctionCall("linkmesh_v3_restored", (restored_key(bucket), _unsettled(bucket)), (run_id, text)))
     return calls
 
 
 def note_call(run_id: str, ends: Offsets) -> FunctionCall:
     """Notes where the log ended *before* this call. OVER: Redis is at another run, or not restored."""
-    return FunctionCall("linkmesh_v2_note", (restored_key(_LAST), NOTED), (run_id, encode_offsets(ends)))
+    return FunctionCall("linkmesh_v3_note", (restored_key(_LAST), NOTED), (run_id, encode_offsets(ends)))
 
 
 def settled_call(unsettled: Offsets) -> FunctionCall:
     """Exactly this is settled."""
-    return FunctionCall("linkmesh_v2_settled", (UNSETTLED,), (encode_offsets(unsettled),))
+    return FunctionCall("linkmesh_v3_settled", (UNSETTLED,), (encode_offsets(unsettled),))
 
 
 def encode_offsets(offsets: Offsets) -> str:

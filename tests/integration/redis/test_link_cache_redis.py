@@ -379,15 +379,18 @@ def test_a_fit_redis_makes_the_process_ready_with_the_library_loaded_once(valkey
             library = FunctionLibrary(client)
             await library.load()
             assert await library.problem() is None
+            older = "#!lua name=linkmesh_v2\nredis.register_function('linkmesh_v2_mutate', function() return 1 end)"
+            await client.function_load(older)  # that of processes which have not ended yet
+            assert await library.problem() is None
 
             await client.function_load(
-                "#!lua name=linkmesh_v2\nredis.register_function('linkmesh_v2_mutate', function() return 1 end)",
+                "#!lua name=linkmesh_v3\nredis.register_function('linkmesh_v3_mutate', function() return 1 end)",
                 replace=True,
             )
 
             problem = await library.problem()
             assert problem is not None
-            assert "linkmesh_v2" in problem
+            assert "linkmesh_v3" in problem
 
     asyncio.run(main())
 

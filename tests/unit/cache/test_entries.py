@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from importlib import resources
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from chassis.clock import uuid7
 from contracts.cache import (
     BUCKETS,
+    LIBRARY,
     LIBRARY_FILE,
     OUTBOX_OF_MEMORY,
     Mutation,
@@ -179,7 +181,21 @@ def test_the_outbox_budget_is_shared_by_the_buckets() -> None:
     call = mutate_call(Mutation(event=event_of(link), base_version=0), outbox_bytes_max=1600)
 
     assert call.values[6] == 100
-    assert call.arguments[:2] == ("linkmesh_v2_mutate", 5)
+    assert call.arguments[:2] == ("linkmesh_v3_mutate", 5)
+
+
+@pytest.mark.rule("R6")
+def test_a_changed_library_has_a_new_name() -> None:
+    """Redis keeps a library over restarts, and processes refuse one of their name with another text: whoever changes
+    the text must change the name, in all of its functions, and then this.
+    """
+    body = resources.files("contracts").joinpath(LIBRARY_FILE).read_bytes()
+
+    assert (LIBRARY, sha256(body).hexdigest()) == (
+        "linkmesh_v3",
+        "e2796893280475c148ae2e7d93d638849c03f38b1e940b94bb946357f1dbf440",
+    )
+    assert body.startswith(f"#!lua name={LIBRARY}\n".encode())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-#!lua name=linkmesh_v2
+#!lua name=linkmesh_v3
 
 -- Each change to a link in Redis, as one step. The rules R1 to R6, R8, O1 and O3 stand in docs/PROTOCOLS.md; keys, values
 -- and replies in contracts/cache.py. This text is never changed once it was released, and never loaded with REPLACE: a
@@ -325,17 +325,17 @@ end
 -- allow-oom: at the limit these still must answer (a repeat its result, a present value), set expiries that free memory,
 -- and keep the relay going, which frees the most. What may not grow memory refuses by itself, above.
 local at_the_limit = { 'allow-oom' }
-redis.register_function({ function_name = 'linkmesh_v2_mutate', callback = mutate, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_lease', callback = lease, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_release', callback = release, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_fill', callback = fill, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_persisted', callback = persisted, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_lead', callback = lead, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_resign', callback = resign, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_trim', callback = trim, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_restore', callback = restore, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_standing', callback = standing, flags = { 'no-writes' } })
-redis.register_function({ function_name = 'linkmesh_v2_restored', callback = restored, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_note', callback = note, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_settled', callback = settled, flags = at_the_limit })
-redis.register_function({ function_name = 'linkmesh_v2_set_aside', callback = set_aside, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_mutate', callback = mutate, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_lease', callback = lease, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_release', callback = release, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_fill', callback = fill, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_persisted', callback = persisted, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_lead', callback = lead, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_resign', callback = resign, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_trim', callback = trim, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_restore', callback = restore, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_standing', callback = standing, flags = { 'no-writes' } })
+redis.register_function({ function_name = 'linkmesh_v3_restored', callback = restored, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_note', callback = note, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_settled', callback = settled, flags = at_the_limit })
+redis.register_function({ function_name = 'linkmesh_v3_set_aside', callback = set_aside, flags = at_the_limit })
