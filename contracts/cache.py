@@ -88,8 +88,8 @@ def outbox_aside_key(bucket: int) -> str:
 
 
 def restored_key(bucket: int) -> str:
-    """The run of Redis into which everything of this bucket was put back [R8]. linkmesh_v2 has another name for this key:
-    it names runs otherwise, and while its last processes end, each library would take the other's for another run.
+    """The run of Redis into which everything of this bucket was put back [R8]. linkmesh_v2 calls it otherwise:
+    it names runs in another way, and while its last processes end, each would take the other's for another run.
     """
     return f"restored-run:{{{bucket:02d}}}"
 
