@@ -191,8 +191,9 @@ class RedisTracking:
                 continue
             _, separator, name = key.partition(b"}:")  # url:{bb}:<link key>
             if separator:
-                INVALIDATED.inc()
-                self._links.changed(LinkKey(name.decode("utf-8", "surrogateescape")))
+                with contextlib.suppress(UnicodeDecodeError):  # nobody's link, and no reason to lose the connection
+                    self._links.changed(LinkKey(name.decode()))
+                    INVALIDATED.inc()
         for sent_at in beats:
             self._links.heard(sent_at)
 

@@ -280,3 +280,17 @@ def test_the_mark_is_read_every_second_beat() -> None:
         assert told.marks[-1] is None
 
     run(scenario)
+
+
+@pytest.mark.rule("L2")
+def test_a_key_that_is_no_text_is_nobodys_link() -> None:
+    """Whoever wrote it: what was said beside it and behind it is heard, by the same connection."""
+
+    async def scenario(server: ScriptedRedis, told: Told, _: RedisTracking) -> None:
+        server.may_confirm.set()
+        await until(lambda: told.events == ["subscribed"])
+        server.listeners[-1].write(message(b"url:{01}:\xff\xfe", b"url:{01}:one") + message(b"url:{02}:two"))
+        await until(lambda: "two" in told.events)
+        assert [event for event in told.events if isinstance(event, str)] == ["subscribed", "one", "two"]
+
+    run(scenario)
