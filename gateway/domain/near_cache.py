@@ -25,6 +25,7 @@ STILL_S = 0.1  # [P2] a loop that has not turned for so long may have missed a c
 OVERDUE_S = 2.0  # [L2] without a beat for so long the channel is broken: another one is to be made
 LIFE_S = 5.0  # [L2] what a broken channel costs at most
 ABSENT_S = 1.0  # [L5]
+ENTRY_BYTES = 1536  # as most links take less; a destination of 2 kB is in memory twice
 _JOIN_S = 0.05  # below the 100 ms of P2 also where no invalidation comes
 
 V = TypeVar("V")  # a link's value as it is stored
@@ -32,12 +33,13 @@ R = TypeVar("R")  # a redirect that is ready to be sent
 
 
 class Entry(Held, Generic[V, R]):
-    """A link. `ready` is its redirect until `until` (None: for ever), or None: it does not redirect as things stand."""
+    """A link. `ready` is its redirect until `until` (None: for ever), or None: it does not redirect as things stand.
+    `size_bytes` is about what it takes."""
 
     __slots__ = ("ready", "until", "value")
 
-    def __init__(self, path: bytes, value: V, ready: R | None, until: datetime | None) -> None:
-        super().__init__(path)
+    def __init__(self, path: bytes, value: V, ready: R | None, until: datetime | None, *, size_bytes: int = 0) -> None:
+        super().__init__(path, 1 + size_bytes // ENTRY_BYTES)
         self.value = value
         self.ready = ready
         self.until = until
@@ -56,7 +58,8 @@ class Flight:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept: links, and codes that nobody has."""
+    """How much is kept: links, of which one that takes more than ENTRY_BYTES counts as several; and codes that nobody
+    has."""
 
     entries_max: int = 100_000
     absent_max: int = 10_000

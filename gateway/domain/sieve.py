@@ -13,35 +13,38 @@ E = TypeVar("E", bound="Held")
 
 
 class Held:
-    """What a Sieve holds. Whoever finds an entry of use sets `visited`."""
+    """What a Sieve holds. Whoever finds an entry of use sets `visited`. `weight`: its share of the room."""
 
-    __slots__ = ("_newer", "_older", "path", "visited")
+    __slots__ = ("_newer", "_older", "path", "visited", "weight")
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, weight: int = 1) -> None:
         self.path = path
+        self.weight = weight
         self.visited = False
         self._newer: Self | None = None
         self._older: Self | None = None
 
 
 class Sieve(Generic[E]):
-    """Entries by path; at most `size_max`. Look them up in `entries`, which is to be read only."""
+    """Entries by path, which together weigh at most `size_max`. Look them up in `entries`, which is to be read only."""
 
     def __init__(self, size_max: int) -> None:
         self.entries: dict[bytes, E] = {}
         self._size_max = size_max
+        self._size = 0
         self._newest: E | None = None
         self._oldest: E | None = None
         self._hand: E | None = None  # where the next search for a victim begins; None: at the oldest
 
     def put(self, entry: E) -> bool:
         """Takes an entry, in the place of one of the same path. True: another one had to go for it."""
-        if self._size_max < 1:
-            return False
         self.drop(entry.path)
-        full = len(self.entries) >= self._size_max
-        if full:
+        if entry.weight > self._size_max:
+            return False
+        full = self._size + entry.weight > self._size_max
+        while self._size + entry.weight > self._size_max:
             self._evict()
+        self._size += entry.weight
         self.entries[entry.path] = entry
         entry._older = self._newest  # noqa: SLF001 (the links belong to this class)
         if self._newest is None:
@@ -56,6 +59,7 @@ class Sieve(Generic[E]):
         entry = self.entries.pop(path, None)
         if entry is None:
             return False
+        self._size -= entry.weight
         newer, older = entry._newer, entry._older  # noqa: SLF001
         if self._hand is entry:
             self._hand = newer
@@ -73,6 +77,7 @@ class Sieve(Generic[E]):
     def clear(self) -> None:
         """Lets go of everything."""
         self.entries.clear()
+        self._size = 0
         self._newest = self._oldest = self._hand = None
 
     def _evict(self) -> None:

@@ -74,7 +74,8 @@ class Looked(NamedTuple):  # made for each look-up; a frozen dataclass takes fou
         return None if self.value is None else decode_entry(self.value)
 
 
-Tell = Callable[[Looked | ServiceError], None]
+Told = Looked | ServiceError
+Tell = Callable[[Told], None]
 
 
 class _Trip(Flight):
@@ -308,7 +309,7 @@ class Lookups:
     def _entry(self, path: bytes, value: bytes, link: Link) -> Entry[bytes, ReadyRedirect]:
         answer = ready_answer(link, self._clock.now())
         ready = None if answer is None else ReadyRedirect(answer, ClickTarget(link.key, link.user_id))
-        return Entry(path, value, ready, link.expires_at)
+        return Entry(path, value, ready, link.expires_at, size_bytes=_size_of(value))
 
     def _entry_of_message(self, path: bytes, value: bytes, message: link_pb2.Link) -> Entry[bytes, ReadyRedirect]:
         """The same; most links redirect as long as nobody says otherwise, and of these little is needed."""
@@ -320,13 +321,19 @@ class Lookups:
             return self._entry(path, value, link_from_message(message))
         answer = redirect_bytes(message.redirect_status or 302, message.long_url)
         target = ClickTarget(link_key(message.short_code, message.domain), UserId(message.user_id))
-        return Entry(path, value, None if answer is None else ReadyRedirect(answer, target), None)
+        ready = None if answer is None else ReadyRedirect(answer, target)
+        return Entry(path, value, ready, None, size_bytes=_size_of(value))
 
     def _renewed(self, entry: Entry[bytes, ReadyRedirect]) -> Entry[bytes, ReadyRedirect]:
         """The entry with what holds at this moment: a link may have begun, or ended, since it was kept."""
         if entry.ready is None or entry.until is not None:
             entry.ready = self._entry(entry.path, entry.value, decode_entry(entry.value)).ready
         return entry
+
+
+def _size_of(value: bytes) -> int:
+    """About what an entry takes: the destination is in the value and in the answer; the rest was measured."""
+    return 600 + 2 * len(value)
 
 
 def _tell(tell: Tell, told: Looked | ServiceError) -> None:

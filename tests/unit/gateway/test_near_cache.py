@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.near_cache import LIFE_S, OVERDUE_S, STILL_S, Entry, Flight, Limits, NearCache
+from gateway.domain.near_cache import ENTRY_BYTES, LIFE_S, OVERDUE_S, STILL_S, Entry, Flight, Limits, NearCache
 from gateway.domain.sieve import Held, Sieve
 from tests.fakes.gateway_peers import AT
 
@@ -468,3 +468,27 @@ def test_a_scan_does_not_push_out_what_is_used() -> None:
 
     assert all(b"/used/%d" % number in sieve.entries for number in range(50))
     assert len(sieve.entries) == 100
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 7)), max_size=100), st.integers(0, 12))
+def test_what_weighs_more_takes_more_room(puts: list[tuple[int, int]], size: int) -> None:
+    """All that is held fits, what is put is held if it can fit at all, and of one path there is never an older one."""
+    sieve: Sieve[_Item] = Sieve(size)
+    for number, weight in puts:
+        item = _Item(b"/%d" % number, weight)
+        sieve.put(item)
+        assert sum(held.weight for held in sieve.entries.values()) <= size
+        assert sieve.entries.get(item.path) is (item if weight <= size else None)
+
+
+def test_links_with_long_destinations_do_not_fill_memory() -> None:
+    """One that takes the room of several counts as several: whoever makes a hundred thousand links of 2 kB each and
+    follows them ends no gateway."""
+    cache, _ = open_cache(Limits(entries_max=100))
+    for number in range(200):
+        cache.keep(Entry(b"/%d" % number, number, "", None, size_bytes=5000))
+    assert cache.size == 100 // (1 + 5000 // ENTRY_BYTES)
+    cache.flush()
+    for number in range(200):
+        cache.keep(Entry(b"/%d" % number, number, "", None, size_bytes=900))
+    assert cache.size == 100
