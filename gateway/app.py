@@ -162,7 +162,7 @@ async def _open_front(
     ratio = keep_ratio(config)
     front = Front(redirect=redirects.answer, create=creates.answer, api=api, pages=pages, keep_ratio=ratio, clock=clock)
     fast = FastCreates(creates, front, clock=clock)
-    misses = FastLookups(redirects, front, keep_ratio=ratio, clock=clock)
+    misses = FastLookups(redirects, front, clock=clock)
     return front, fast_protocol(fast, FastRedirects(lookups, sinks.clicks, ratio), misses), tracking
 
 

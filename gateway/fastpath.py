@@ -6,8 +6,8 @@ upgrade), behind no unanswered request. Of these
 - GET and HEAD of a path that is ready (`ReadyRedirects.get` of the target as it came, or of what stands before its `?`)
   if the client reads what it is sent and the request's trace is not kept: the click is recorded, then the answer is
   written, all within the parser's callback. A body is read and thrown away, as behind the app's answer.
-- Another GET or HEAD without `Expect` that is whole in one read from the socket goes to gateway.fast_lookups, which
-  says which of them it takes.
+- Another GET or HEAD of a path that can be a code, without `Expect`, that is whole in one read from the socket: it goes
+  to gateway.fast_lookups, which says which of them it takes.
 - `POST /api/links` without `Expect`, whose headers end and whose body ends in one read from the socket: it goes to
   gateway.fast_creates, which says what else it takes.
 
@@ -17,6 +17,7 @@ would, recorded and counted alike; tests/integration/gateway asks both ways and 
 
 import asyncio
 import logging
+import re
 from dataclasses import dataclass
 from functools import partial
 from random import random
@@ -27,19 +28,22 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from chassis.http_server import Receive, Scope, Send
 from gateway.adapters.http_protocol import ANSWERED, IDLE, UNKNOWN, LimitedHttpProtocol
+from gateway.adapters.taken import Request, Taken, cycle_of, scope_of
 from gateway.fast_creates import FastCreates
 from gateway.fast_lookups import FastLookups
 from gateway.handlers.answers import Answer, send_answer
 from gateway.handlers.creating import PATH
+from gateway.handlers.lookups import Told
 from gateway.handlers.metrics import QUICK_S, observe_slow, tallies_of
-from gateway.ports import KEPT, ClickRecorder, ReadyRedirects
+from gateway.ports import KEPT, LOOKED, ClickRecorder, ReadyRedirects
 
 if TYPE_CHECKING:  # uvicorn's own module of types
     from uvicorn._types import ASGI3Application
 
 _TARGET = PATH.encode()
 _READS = {b"GET": ("GET", tallies_of("GET")), b"HEAD": ("HEAD", tallies_of("HEAD"))}
-_HELD = -1  # a stage of a connection: the body of a create is being read that may not need the app
+_CODE = re.compile(rb"/[0-9A-Za-z_-]{3,64}(?:\?[!\"$-~]*)?")  # in a target that means the same to everybody
+_HELD = -1  # a stage of a connection: the rest of a request is being read that may not need the app
 _LAST_DIGIT = len("HTTP/1.1 30")  # of the status, in an answer
 logger = logging.getLogger(__name__)
 
@@ -59,8 +63,7 @@ class FastHttpProtocol(LimitedHttpProtocol):
     creates: ClassVar[FastCreates]
     lookups: ClassVar[FastLookups | None] = None
     redirects: ClassVar[FastRedirects]
-    _held = False  # the look-up that is being read has no task yet
-    _held_body = b""  # of a create
+    _held_body = b""
     _paused = False  # the client does not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -91,12 +94,10 @@ class FastHttpProtocol(LimitedHttpProtocol):
         if ready is None and b"?" in url:
             ready = self._ready(url.partition(b"?")[0])
         if ready is None or not free or self._paused:
-            plain = free and self._is_plain()
-            if plain and url == _TARGET:
+            if free and self._is_plain():
                 self._hold()
-                return
-            self._held = plain
-            super().on_headers_complete()
+            else:
+                super().on_headers_complete()
             return
         parser = self.parser
         method = parser.get_method()
@@ -144,25 +145,21 @@ class FastHttpProtocol(LimitedHttpProtocol):
         """Whether somebody else than the app may take it."""
         parser = self.parser
         method = parser.get_method()
-        return (
-            (method == b"POST" if self.url == _TARGET else method in _READS and self.lookups is not None)
-            and parser.get_http_version() == "1.1"
-            and parser.should_keep_alive()
-            and not parser.should_upgrade()
-            and (
-                self.url != _TARGET or all(name != b"expect" for name, _ in self.headers)
-            )  # looked for later elsewhere
-        )
+        if self.url == _TARGET:
+            if method != b"POST":
+                return False
+        elif method not in _READS or self.lookups is None or _CODE.fullmatch(self.url) is None:
+            return False
+        for name, _ in self.headers:
+            if name == b"expect":
+                return False
+        return parser.get_http_version() == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
 
     def on_unfinished(self) -> None:
         """The read ended within a request: what is not whole by then is the app's."""
         if self.stage == _HELD:
             self._let_go()
         super().on_unfinished()
-        if self._held:
-            self._held = False
-            if not self.transport.is_closing():
-                self.start(self.cycle, self.app)
 
     def on_message_complete(self) -> None:
         """All of the request is there."""
@@ -170,29 +167,14 @@ class FastHttpProtocol(LimitedHttpProtocol):
             self.stage = IDLE
             return
         if self.stage == _HELD:
-            if self._begin_create():
+            if self._begin():
                 self.stage = IDLE
                 return
             self._let_go()
         super().on_message_complete()
-        if self._held:
-            self._held = False
-            if self.lookups is None or self.expect_100_continue or not self.lookups.begin(self, self.cycle):
-                self.start(self.cycle, self.app)
-
-    def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
-        """Lets an ASGI app answer a request."""
-        super()._start_asgi_task(cycle, app)
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
-        """What uvicorn calls to do so."""
-        if not self._held:
-            self.start(cycle, app)
-
-    # ------------------------------------------------------------ creates
 
     def _hold(self) -> None:
-        """Waits for the body; the scope and uvicorn's state of a request are only made for the app."""
+        """Waits for the rest; the scope and uvicorn's state of a request are only made for the app."""
         if self._keep_ratio and random() < self._keep_ratio:  # noqa: S311 (chance, no secret)
             super().on_headers_complete()
             cast("dict[str, object]", self.scope)[KEPT] = True
@@ -219,66 +201,54 @@ class FastHttpProtocol(LimitedHttpProtocol):
         else:
             super().on_body(body)
 
-    def _begin_create(self) -> bool:
-        before, taken = self.cycle, _Taken()
+    def _begin(self) -> bool:
+        before, taken, url = self.cycle, Taken(), self.url
         self.cycle = cast("RequestResponseCycle", taken)
-        if self.creates.begin(self._held_headers, self._held_body, partial(self._tell, taken)):
-            return True
-        self.cycle = before
-        return False
+        if url == _TARGET:
+            begun = self.creates.begin(self._held_headers, self._held_body, partial(self._tell, taken))
+        else:
+            word, _ = _READS[self.parser.get_method()]
+            begun = self.lookups is not None and self.lookups.begin(
+                self, taken, Request(word, url, self._held_headers, self._peer)
+            )
+        if not begun:
+            self.cycle = before
+        return begun
 
-    def _tell(self, taken: "_Taken", answer: Answer) -> None:
-        """Answers a create: head and body in one write, on a connection that is kept and takes it."""
-        if taken.disconnected or self.transport.is_closing():
-            return
-        if not taken.keep_alive or self._paused:
-            self._tell_by_app(taken, answer)
-            return
-        head = b"".join([b"%b: %b\r\n" % item for item in answer.headers])
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, answer.body))
+    # ------------------------------------------------------------ what was taken
+
+    def takes_answer(self, taken: Taken) -> bool:
+        """Whether the answer can be written as it is at this moment."""
+        return taken.keep_alive and not (taken.disconnected or self._paused or self.transport.is_closing())
+
+    def write_answer(self, taken: Taken, data: bytes) -> None:
+        """Answers a request, all in one write, on a connection that is kept and takes it."""
+        self.transport.write(data)
         taken.response_complete = True
         if self.pipeline or self.backlog:
             self.on_response_complete()
         else:
             self.wait_idle(monotonic())
 
-    def _tell_by_app(self, taken: "_Taken", answer: Answer) -> None:
-        """The connection ends with this answer, or does not take it just now."""
-        cycle = RequestResponseCycle(
-            scope={"type": "http", "method": "POST"},  # type: ignore[typeddict-item]  # all that an answer looks at
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=taken.keep_alive,
-            on_response=self.on_response_complete,
-        )
-        if self.cycle is cast("RequestResponseCycle", taken):
-            self.cycle = cycle
-        self.start(cycle, _ready(answer))
+    def pass_on(self, taken: Taken, request: Request, told: Told) -> None:
+        """Lets the app answer, with what came of the look-up."""
+        scope = scope_of(self, request)
+        scope[LOOKED] = told
+        if self._keep_ratio:
+            scope[KEPT] = False
+        self._start_asgi_task(cycle_of(self, taken, scope), self.app)
 
-
-class _Nobody:
-    """Who waits for what becomes of a request that has no task."""
-
-    def set(self) -> None:
-        """Nothing happens."""
-
-
-class _Taken:
-    """What uvicorn must know of a create that is under way, in the place of its own state of a request."""
-
-    __slots__ = ("disconnected", "keep_alive", "response_complete")
-    message_event: ClassVar = _Nobody()
-
-    def __init__(self) -> None:
-        self.disconnected = False
-        self.keep_alive = True
-        self.response_complete = False
+    def _tell(self, taken: Taken, answer: Answer) -> None:
+        """Answers a create: head and body in one write, on a connection that is kept and takes it."""
+        if taken.disconnected or self.transport.is_closing():
+            return
+        if not taken.keep_alive or self._paused:
+            # The connection ends with this answer, or does not take it just now.
+            cycle = cycle_of(self, taken, {"type": "http", "method": "POST"})  # all that an answer looks at
+            super()._start_asgi_task(cycle, _ready(answer))
+            return
+        head = b"".join([b"%b: %b\r\n" % item for item in answer.headers])
+        self.write_answer(taken, b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, answer.body))
 
 
 def fast_protocol(

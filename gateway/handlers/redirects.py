@@ -1,6 +1,6 @@
 """GET /{code}: a look-up, then the answer; the click is taken before it is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from opentelemetry import trace
 
@@ -14,10 +14,11 @@ from gateway.domain.problems import Problem
 from gateway.domain.redirects import Outcome, Redirect, Refusal, code_of_path, decide
 from gateway.domain.visitors import Visitors, client_address
 from gateway.handlers.answers import Answer, header, prefers_html, problem_answer, problem_page
-from gateway.handlers.lookups import Looked, Lookups, Tell
+from gateway.handlers.lookups import Looked, Lookups, Tell, Told
 from gateway.handlers.metrics import LOOKUPS, REDIRECTS
 from gateway.ports import LOOKED, ClickRecorder, ClickTarget, TooManyMissesError
 
+Headers = Sequence[tuple[bytes, bytes]]
 _REDIRECTED = {outcome: REDIRECTS.labels(outcome.value) for outcome in Outcome}
 
 
@@ -45,36 +46,39 @@ class Redirects:
             case Redirect(status, headers):
                 assert link is not None, "only a link redirects"
                 trace.get_current_span().set_attribute("short_code", link.short_code)  # `linkmesh trace` looks for it
-                self.record(ClickTarget(link.key, link.user_id), scope, _kept_traceparent())
+                target = ClickTarget(link.key, link.user_id)
+                self.record(target, scope["method"], scope["headers"], _peer(scope), _kept_traceparent())
                 _REDIRECTED[Outcome.REDIRECTED].inc()
                 return Answer(status, headers)
 
-    def begin(self, scope: Scope, key: LinkKey, tell: Tell) -> Looked | None:
+    def begin(self, key: LinkKey, headers: Headers, peer: str, tell: Tell) -> Looked | None:
         """Begins the look-up for a request whose trace is not kept: an answer that is known, or `tell` is called later.
 
         Raises:
             TooManyMissesError: `tell` will not be called.
         """
-        return self._lookups.begin(key, self._address(scope), tell, traced=False)
+        return self._lookups.begin(key, self._address(headers, peer), tell, traced=False)
 
-    def record(self, target: ClickTarget, scope: Scope, traceparent: str | None = None) -> None:
+    def record(
+        self, target: ClickTarget, method: str, headers: Headers, peer: str, traceparent: str | None = None
+    ) -> None:
         """Records the click of a request that is about to be answered."""
-        self._clicks.record(target, scope["method"], scope["headers"], _peer(scope), traceparent)
+        self._clicks.record(target, method, headers, peer, traceparent)
 
     async def _look_up(self, scope: Scope, code: str | None) -> Link | None:
         if code is None:
             LOOKUPS.labels("shape").inc()
             return None
-        told: Looked | ServiceError | None = scope.pop(LOOKED, None)
+        told: Told | None = scope.pop(LOOKED, None)
         if told is None:
-            told = await self._lookups.look_up(link_key(code), self._address(scope))
+            told = await self._lookups.look_up(link_key(code), self._address(scope["headers"], _peer(scope)))
         if isinstance(told, ServiceError):
             raise told
         return told.link
 
-    def _address(self, scope: Scope) -> str:
+    def _address(self, headers: Headers, peer: str) -> str:
         proxies = self._visitors.trusted_proxies
-        return client_address(_peer(scope), header(scope, b"x-forwarded-for"), proxies) if proxies else _peer(scope)
+        return client_address(peer, header({"headers": headers}, b"x-forwarded-for"), proxies) if proxies else peer
 
 
 def _peer(scope: Scope) -> str:

@@ -184,7 +184,7 @@ async def open_door(options: DoorOptions | None = None) -> AsyncIterator[Door]:
             clock=clock,
         )
         fast = FastCreates(creates, front, clock=clock)
-        misses = FastLookups(redirects, front, keep_ratio=wanted.keep_ratio, clock=clock)
+        misses = FastLookups(redirects, front, clock=clock)
         transport = httpx.ASGITransport(cast("Any", front), client=(wanted.client_address, 40_000))
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=wanted.headers) as client:
             yield Door(client, peers, cache, clicks, read_requests, clock, front, fast, lookups, misses)

@@ -147,8 +147,7 @@ def _watched(port: Port, setting: Setting) -> type[asyncio.Protocol]:
             super().data_received(data)
 
         def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
-            if not getattr(self, "_held", False):
-                port.asked.append(cycle.scope["path"])
+            port.asked.append(cycle.scope["path"])
             super()._start_asgi_task(cycle, app)
 
     assert issubclass(Watched, FastHttpProtocol) is setting.fast

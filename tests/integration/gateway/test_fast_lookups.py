@@ -8,7 +8,7 @@ import pytest
 
 from chassis.errors import Unavailable
 from contracts.link import Link, LinkKey
-from gateway.ports import TellValue
+from gateway.ports import LOOKED, SHORTCUTS, TellValue
 from tests.fakes.gateway_peers import make_link
 from tests.fakes.gateway_ports import DoorOptions
 from tests.integration.gateway.doors import Port, Setting, serving, until
@@ -163,3 +163,26 @@ def test_a_shutdown_waits_for_a_look_up() -> None:
         await asyncio.sleep(0)
 
     of_both(scenario)
+
+
+def test_the_app_is_told_of_a_request_as_if_it_had_never_been_taken() -> None:
+    """What is passed on after a look-up has the scope that uvicorn makes, and what was found out meanwhile."""
+    seen: list[dict[str, Any]] = []
+
+    async def scenario(port: Port) -> None:
+        real = port.door.front._redirect
+
+        async def watched(scope: Any) -> Any:
+            seen.append({**scope, LOOKED: scope.get(LOOKED) is not None})
+            return await real(scope)
+
+        port.door.front._redirect = watched
+        async with port.dial() as wire:
+            await port.send(wire, request("nobody-has-it?a=b%20c&d", "X-Two: 1", "x-two: 2").replace(b"GET", b"HEAD"))
+            assert (await wire.answer(head_only=True))[:12] == b"HTTP/1.1 404"
+
+    of_both(scenario)
+    past, through = seen
+    assert (past.pop(LOOKED), through.pop(LOOKED)) == (True, False)
+    del through[SHORTCUTS], past["client"], through["client"], past["server"], through["server"]
+    assert past == through

@@ -81,9 +81,9 @@ def serving(
             made = fast_protocol(door.fast, FastRedirects(door.lookups, door.clicks, ratio), door.misses)
 
             class Watched(made):  # type: ignore[valid-type, misc]  # made at run time
-                def start(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+                def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
                     starts.append(cycle.scope.get("path", ""))
-                    FastHttpProtocol.start(self, cycle, app)
+                    FastHttpProtocol._start_asgi_task(self, cycle, app)
 
             protocol: type[asyncio.Protocol] = Watched if fast else LimitedHttpProtocol
             server = HttpServer(door.front, host="127.0.0.1", port=0, protocol=protocol)

@@ -22,7 +22,8 @@ from uvicorn.server import ServerState
 
 from chassis.http_server import HttpServer
 from gateway.adapters.http_protocol import LimitedHttpProtocol
-from gateway.fastpath import FastHttpProtocol, _Taken
+from gateway.adapters.taken import Taken
+from gateway.fastpath import FastHttpProtocol
 
 METHODS: list[tuple[type, str, str]] = [
     (HttpToolsProtocol, "__init__", "eefda6875ebd"),
@@ -58,7 +59,7 @@ METHODS: list[tuple[type, str, str]] = [
     (FlowControl, "pause_writing", "608d2b58f3ee"),
     (FlowControl, "resume_writing", "dbb406e8a105"),
 ]
-OURS = ("gateway/adapters/http_protocol.py", "gateway/fastpath.py")
+OURS = ("gateway/adapters/http_protocol.py", "gateway/adapters/taken.py", "gateway/fastpath.py")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -84,7 +85,7 @@ def test_every_method_we_replace_is_written_down() -> None:
 
 
 def test_the_names_we_use_are_there() -> None:
-    """Whatever our two files look up on the connection, and do not define themselves, uvicorn's object has."""
+    """Whatever our files look up on the connection, and do not define themselves, uvicorn's object has."""
     protocol = _protocol()
     try:
         used = {name for path in OURS for name in _names_on_self((ROOT / path).read_text())}
@@ -108,7 +109,7 @@ def test_the_names_of_a_request_are_there() -> None:
     assert STATUS_LINE[302] == b"HTTP/1.1 302 Found\r\n"
 
 
-def test_a_create_that_was_taken_is_a_request_as_far_as_anybody_asks() -> None:
+def test_what_was_taken_is_a_request_as_far_as_anybody_asks() -> None:
     """What is looked up on the state of a request that is under way, by uvicorn or by us, its stand-in has."""
     sources = [
         inspect.getsource(getattr(HttpToolsProtocol, name))
@@ -118,8 +119,8 @@ def test_a_create_that_was_taken_is_a_request_as_far_as_anybody_asks() -> None:
     asked = {name for source in sources for name in re.findall(r"\b(?:self\.|existing_)?cycle\.(\w+)", source)}
 
     assert {"response_complete", "disconnected", "message_event", "keep_alive"} <= asked
-    assert {name for name in asked if not hasattr(_Taken(), name)} == set()
-    _Taken().message_event.set()
+    assert {name for name in asked if not hasattr(Taken(), name)} == set()
+    Taken().message_event.set()
 
 
 def test_the_server_adds_nothing_to_our_answers() -> None:
@@ -144,7 +145,7 @@ _NOT_OF_THE_CONNECTION = {  # of other classes, or there from a certain moment o
     "_held_headers",
     "creates",
     "redirects",
-    "disconnected",  # of _Taken, as the next two
+    "disconnected",  # of Taken, as the next two
     "keep_alive",
     "response_complete",
 }
