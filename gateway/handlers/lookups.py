@@ -179,15 +179,14 @@ class Lookups:
     def forget(self, key: LinkKey) -> None:
         """A mutation of this link has been acknowledged, or may have been: what is known of it is void [L1]."""
         self.changed(key)
-        self._sources.resolver.forget(key)
 
     # ------------------------------------------------------------ what Redis tells
 
     def changed(self, key: LinkKey) -> None:
         """Lets go of a link; its look-up under way is for those aboard alone."""
-        trip = self._near.invalidate(b"/" + key.encode())
-        if trip is not None:
-            self._leave_alone([trip])
+        if self._near.invalidate(b"/" + key.encode()) is not None:
+            MARKED.inc()
+        self._sources.resolver.forget(key)  # also of a trip that was marked before: its question began since then
 
     def flush(self) -> None:
         """Lets go of everything."""

@@ -134,7 +134,7 @@ MUTANTS = (
         "who deletes a link and follows it through the same gateway is redirected, until Redis tells of it",
         Edit(
             file=_LOOKUPS,
-            old="        self.changed(key)\n        self._sources.resolver.forget(key)\n",
+            old="        self.changed(key)\n",
             new="        self._sources.resolver.forget(key)\n",
         ),
         f"{_STEPS}::test_who_forwards_a_change_serves_nothing_older_once_it_is_told",

@@ -178,7 +178,6 @@ def test_a_change_also_ends_the_question_to_link_service() -> None:
         it.begin()
         await it.turn()
         it.lookups.changed(LINK.key)
-        it.lookups.changed(LinkKey("other"))
         assert it.resolver.forgotten == [LINK.key]
         it.cache.answer(None)
         await it.turn()
@@ -491,3 +490,26 @@ def test_who_forwards_a_change_serves_nothing_older_once_it_is_told(
         assert "there" not in answer.headers.get("location", "")
 
     asyncio.run(main())
+
+
+@pytest.mark.rule("L1")
+def test_a_second_change_is_no_less_a_change() -> None:
+    """A look-up that was marked may have asked link_service since; who comes after the next change asks anew."""
+
+    async def scenario(it: Desk) -> None:
+        it.resolver.gate = asyncio.Event()
+        first = it.begin()
+        await it.turn()
+        it.lookups.changed(LINK.key)
+        it.cache.answer(None)
+        await it.turn()
+        assert it.resolver.asked == [LINK.key]
+        it.resolver.forgotten.clear()
+
+        it.lookups.changed(LINK.key)
+
+        assert it.resolver.forgotten == [LINK.key]
+        it.resolver.gate.set()
+        await first
+
+    at_desk(scenario)
