@@ -23,7 +23,7 @@ from contracts.link import LinkKey, UserId
 from contracts.reasons import Reason
 
 WATCHERS = Gauge("click_watchers", "Streams of live clicks that are open: asked here, or owned here.", ("side",))
-MISSED = Counter("click_watchers_missed", "Live clicks that a watcher was not told, since it reads too slowly.")
+MISSED = Counter("click_watchers_missed", "Live clicks that a watcher was not told: it is slow, or they are too many.")
 
 HEARTBEAT_S = 10.0
 WATCH_S = 900.0  # then the watcher asks again, and its key is looked at again

@@ -607,7 +607,7 @@ class WatchClicksResponse(_message.Message):
     INTERRUPTED_FIELD_NUMBER: _builtins.int
     COUNTED_UNTIL_FIELD_NUMBER: _builtins.int
     missed: _builtins.int
-    """Clicks before these that were counted, but not sent, since this watcher reads too slowly."""
+    """Clicks before these that were counted, but not sent: this watcher reads too slowly, or was sent 1000 in a second."""
     interrupted: _builtins.bool
     """The owner of the counts has changed: before these, clicks may be missing, and some may come again."""
     @_builtins.property
