@@ -48,7 +48,6 @@ class Redirects:
                 trace.get_current_span().set_attribute("short_code", link.short_code)  # `linkmesh trace` looks for it
                 target = ClickTarget(link.key, link.user_id)
                 self.record(target, scope["method"], scope["headers"], _peer(scope), _kept_traceparent())
-                _REDIRECTED[Outcome.REDIRECTED].inc()
                 return Answer(status, headers)
 
     def begin(self, key: LinkKey, headers: Headers, peer: str, tell: Tell) -> Looked | None:
@@ -62,8 +61,9 @@ class Redirects:
     def record(
         self, target: ClickTarget, method: str, headers: Headers, peer: str, traceparent: str | None = None
     ) -> None:
-        """Records the click of a request that is about to be answered."""
+        """Records the click of a request that is about to be answered with a redirect, and counts it as such."""
         self._clicks.record(target, method, headers, peer, traceparent)
+        _REDIRECTED[Outcome.REDIRECTED].inc()
 
     async def _look_up(self, scope: Scope, code: str | None) -> Link | None:
         if code is None:

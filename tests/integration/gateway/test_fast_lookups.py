@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.errors import Unavailable
 from contracts.link import Link, LinkKey
@@ -186,3 +187,19 @@ def test_the_app_is_told_of_a_request_as_if_it_had_never_been_taken() -> None:
     assert (past.pop(LOOKED), through.pop(LOOKED)) == (True, False)
     del through[SHORTCUTS], past["client"], through["client"], past["server"], through["server"]
     assert past == through
+
+
+def test_a_redirect_that_was_looked_up_is_counted_as_one() -> None:
+    """Once, in the metric that says what became of requests for codes."""
+
+    def redirected() -> float:
+        return REGISTRY.get_sample_value("redirects_total", {"result": "redirected"}) or 0.0
+
+    async def scenario(port: Port) -> None:
+        async with port.dial() as wire:
+            before = redirected()
+            await wire.ask(request(LINK.short_code))
+            await until(lambda: redirected() > before)
+            assert redirected() == before + 1
+
+    of_both(scenario)
