@@ -2,17 +2,18 @@
 
 from contracts.codes import NEVER_ISSUED_MARGIN, CodePermutation, is_generated_shape
 
-_PLACES = 1 << 17  # of codes that passed: 8 MB at most, and as many as a gateway keeps links
+_PASSED_MAX = 1 << 16  # codes; 8 MB at most
 
 
 class IssuedCodes:
     """The known mark of leased ids. `codes` None: the permutation's key is not known here, and nothing is ruled out.
-    `places`: how many codes are remembered that passed."""
+    `passed_max`: how many codes are remembered that passed."""
 
-    def __init__(self, codes: CodePermutation | None, *, places: int = _PLACES) -> None:
+    def __init__(self, codes: CodePermutation | None, *, passed_max: int = _PASSED_MAX) -> None:
         self._codes = codes
         self._mark: int | None = None
-        self._passed: list[str | None] = [None] * places  # each at the place of its hash, the younger one stays
+        self._passed: set[str] = set()
+        self._passed_max = passed_max
 
     def learn(self, mark: int | None) -> None:
         """What Redis says has been leased; None: it does not know. A mark never goes back: one that does is of a Redis
@@ -24,12 +25,13 @@ class IssuedCodes:
         """Whether no instance can have issued this code: its id is further beyond the mark than all of them together
         can lease between two looks at it. What passed once passes for ever, since the mark never goes back; to ask
         again costs a hundredth."""
-        place = hash(code) % len(self._passed)
-        if self._passed[place] == code:
+        if code in self._passed:
             return False
         if self._codes is None or self._mark is None or not is_generated_shape(code):
             return False
         if self._codes.number_of(code) >= self._mark + NEVER_ISSUED_MARGIN:
             return True
-        self._passed[place] = code
+        if len(self._passed) >= self._passed_max:
+            self._passed.clear()
+        self._passed.add(code)
         return False

@@ -11,12 +11,13 @@ MARK = 1 << 22
 
 @pytest.mark.rule("L5")
 def test_what_passed_vouches_for_itself_alone() -> None:
-    """Codes of one place, in turn: each is judged by its own id, again and again."""
-    issued = IssuedCodes(CODES, places=1)
+    """Each is judged by its own id, again and again; and no more of them are remembered than said."""
+    issued = IssuedCodes(CODES, passed_max=1)
     issued.learn(MARK)
     far, near, other = (CODES.code_of(MARK + NEVER_ISSUED_MARGIN + offset) for offset in (0, -1, -2))
 
     assert [issued.rules_out(code) for code in (near, far, near, far, other, near)] == [0, 1, 0, 1, 0, 0]
+    assert issued._passed == {near}
 
 
 @pytest.mark.rule("L5")
