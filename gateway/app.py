@@ -203,7 +203,7 @@ async def _open_lookups(
     )
     lookups = Lookups(sources, tasks=tasks, clock=clock)
     name = uuid7(clock.now())
-    trackings.append(RedisTracking(channel, beats, lookups, name=name, turn_s=TURN_S, clock=clock))
+    trackings.append(RedisTracking(channel, beats, lookups, name=name, turn_s=TURN_S, clock=clock, reads=pipe))
     return lookups, trackings[0]
 
 

@@ -106,6 +106,12 @@ class RedisPipe:
             raise told
         return told
 
+    def stay_with(self, run: str) -> None:
+        """Changes are told by this run of Redis now. A connection to another one is given up: a Redis that was replaced
+        may go on answering [R8]."""
+        if self._line is not None and self._line.run != run:
+            self._give_up(_away())
+
     async def _connect(self) -> None:
         failure: Unavailable
         try:

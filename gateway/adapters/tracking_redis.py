@@ -44,13 +44,22 @@ class _RefusedError(Exception):
 
 class RedisTracking:
     """A component. `client` makes the connection that listens (RESP2), `beats` writes beats; `name` is this process'
-    alone. `turn_s`: how often `links` is told that the loop turns."""
+    alone. `turn_s`: how often `links` is told that the loop turns; `reads`: who reads what is kept."""
 
     def __init__(
-        self, client: Redis, beats: RedisPipe, links: TrackedLinks, *, name: str, turn_s: float, clock: Clock
+        self,
+        client: Redis,
+        beats: RedisPipe,
+        links: TrackedLinks,
+        *,
+        name: str,
+        turn_s: float,
+        clock: Clock,
+        reads: RedisPipe | None = None,
     ) -> None:
         self._client = client
         self._beats = beats
+        self._pipes = [beats] if reads is None else [beats, reads]
         self._links = links
         self._name = name
         self._turn_s = turn_s
@@ -118,6 +127,8 @@ class RedisTracking:
         opened.received, opened.ended = self._receive, self._end
         self._open = opened
         self._sent.clear()
+        for pipe in self._pipes:
+            pipe.stay_with(opened.run)
         self._links.subscribed(asked_at)
         TRACKING.set(1)
         while not heard.empty():  # said in the same breath as the confirmation

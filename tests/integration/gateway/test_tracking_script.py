@@ -43,6 +43,7 @@ class ScriptedRedis:
     beats: list[bytes] = field(default_factory=list)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
     mark: bytes = b"$-1\r\n"
+    run: bytes = b"a"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -69,7 +70,7 @@ class ScriptedRedis:
                 await self.may_confirm.wait()
                 return self.confirmation
             case b"INFO":
-                text = b"run_id:a\r\nmaster_replid:b\r\n"
+                text = b"run_id:%b\r\nmaster_replid:b\r\n" % self.run
                 return b"$%d\r\n%b\r\n" % (len(text), text)
             case b"SET":
                 self.beats.append(command[1])
@@ -124,7 +125,7 @@ class Told:
 
 
 @contextlib.asynccontextmanager
-async def tracking(server: ScriptedRedis) -> AsyncIterator[tuple[Told, RedisTracking]]:
+async def tracking(server: ScriptedRedis, reads: RedisPipe | None = None) -> AsyncIterator[tuple[Told, RedisTracking]]:
     """The adapter on a scripted Redis."""
     told, clock, stop = Told(), SystemClock(), asyncio.Event()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
@@ -135,7 +136,7 @@ async def tracking(server: ScriptedRedis) -> AsyncIterator[tuple[Told, RedisTrac
         asyncio.TaskGroup() as tasks,
         RedisPipe(channel, clock=clock, tasks=tasks, timeout_s=1) as beats,
     ):
-        adapter = RedisTracking(channel, beats, told, name="me", turn_s=0.01, clock=clock)
+        adapter = RedisTracking(channel, beats, told, name="me", turn_s=0.01, clock=clock, reads=reads)
         running = tasks.create_task(adapter.run(stop))
         try:
             yield told, adapter
@@ -260,6 +261,32 @@ def test_another_run_of_redis_ends_the_channel() -> None:
         await until(lambda: told.events[3:] == ["subscribed"])
 
     run(scenario)
+
+
+@pytest.mark.rule("R8")
+def test_a_redis_that_was_replaced_is_not_read_any_more() -> None:
+    """It may still answer: who is told of changes by its successor must not keep what it says, which is over."""
+    before = ScriptedRedis(run=b"replaced")
+
+    async def main() -> None:
+        listening = await asyncio.start_server(before.serve, "127.0.0.1", 0)
+        url = f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
+        async with (
+            listening,
+            open_redis(url, timeout_s=1, protocol=2) as client,
+            asyncio.TaskGroup() as tasks,
+            RedisPipe(client, clock=SystemClock(), tasks=tasks, timeout_s=5) as reads,
+        ):
+            await reads.reply("GET", "it")
+            assert before.asked.count(b"INFO") == 1
+            successor = ScriptedRedis()
+            successor.may_confirm.set()
+            async with tracking(successor, reads) as (told, _):
+                await until(lambda: told.events == ["subscribed"])
+                await reads.reply("GET", "it")
+            assert before.asked.count(b"INFO") == 2  # it connected anew, and would be told where
+
+    asyncio.run(main())
 
 
 @pytest.mark.rule("L5")

@@ -116,7 +116,9 @@ async def open_rig(engine: ValkeyEngine, *, timeout_s: float = _PATIENCE_S) -> A
             limits=Limits(),
         )
         lookups = Lookups(sources, tasks=tasks, clock=clock)
-        trackings.append(RedisTracking(channel, beats, lookups, name=uuid7(clock.now()), turn_s=TURN_S, clock=clock))
+        trackings.append(
+            RedisTracking(channel, beats, lookups, name=uuid7(clock.now()), turn_s=TURN_S, clock=clock, reads=pipe)
+        )
         running = tasks.create_task(trackings[0].run(stop))
         try:
             yield Rig(lookups, resolver, read_requests, redis, cache)
