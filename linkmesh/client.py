@@ -4,7 +4,7 @@ Every call has a deadline. What the gateway refuses is raised as `Problem`, with
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -104,9 +104,9 @@ class Client:
         """Return a page of the account's most followed links (`from`, `to`, `page_size`, `page_token`)."""
         return self._call("GET", "/api/stats/top", query=query)
 
-    def watch_clicks(self, code: str) -> Iterator[tuple[str, Json]]:
+    def watch_clicks(self, code: str, opened: Callable[[], None] = lambda: None) -> Iterator[tuple[str, Json]]:
         """Yield what happens to a link, by name: `click`, `missed`, `interrupted`, `problem`. It ends after a quarter
-        of an hour, and when the gateway stops: then ask again.
+        of an hour, and when the gateway stops: then ask again. `opened` is called when clicks are told from then on.
 
         Raises:
             Problem: the gateway refuses.
@@ -118,6 +118,7 @@ class Client:
                 if not answer.is_success:
                     answer.read()
                     raise _problem(answer)
+                opened()
                 yield from _events(answer.iter_lines())
         except httpx.HTTPError as error:
             raise Unreachable(f"the gateway does not answer: {error}") from error

@@ -63,16 +63,20 @@ def _watch(code: str, limit: int, state: State, *, as_json: bool) -> None:
     from linkmesh.client import Unreachable
 
     seen, begun = 0, False
+
+    def opened() -> None:
+        nonlocal begun
+        begun = True
+        note(f"watching {code} from now on; Ctrl-C ends it")
+
     with open_client(state) as client:
         while True:
             try:
-                for name, data in client.watch_clicks(code):
-                    begun = True
+                for name, data in client.watch_clicks(code, opened):
                     say(json.dumps({"event": name} | data) if as_json else _line(name, data))
                     seen += name == "click"
                     if limit and seen >= limit:
                         return
-                begun = True
             except Unreachable as error:
                 if not begun:
                     raise

@@ -20,8 +20,8 @@ _FRAME_LINES = 4  # what the live table needs besides its rows
 
 
 def top(
-    since: Annotated[str, typer.Option("--from", help="From this day on (RFC 3339); 30 days ago.")] = "",
-    until: Annotated[str, typer.Option("--to", help="Until this day (RFC 3339); today.")] = "",
+    since: Annotated[str, typer.Option("--from", help="From this day on (2026-01-31T00:00:00Z); 30 days ago.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Until this day (2026-01-31T00:00:00Z); today.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=_PAGE_MAX, help="How many links.")] = 20,
     once: Annotated[bool, typer.Option("--once", help="One look, also on a terminal.")] = False,
     interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between looks.")] = 1.0,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from analytics.handlers.messages import instant
 from chassis.clock import uuid7
 from linkmesh.cli import reconcile as reconcile_command
+from linkmesh.cli import stats as stats_command
 from linkmesh.cli import top as top_command
 from linkmesh.cli.main import app
 from linkmesh.cli.terminal import USAGE
@@ -170,7 +172,9 @@ def test_events_of_a_stream_are_read() -> None:
         b"event: nothing\n\nevent:missed\ndata:{\"clicks\": 3}\n\n"
     )  # fmt: skip
     with answering(200, body) as (gateway, seen), Client(gateway, "k") as client:
-        events = list(client.watch_clicks("a/b"))
+        opened: list[bool] = []
+        events = list(client.watch_clicks("a/b", lambda: opened.append(True)))
+    assert opened == [True]
     assert events == [("click", {"at": "t"}), ("missed", {"clicks": 3})]
     assert seen == ["GET /api/links/a%2Fb/clicks/live"]
     refusal = b'{"code": "link_not_found", "detail": "None."}'
@@ -179,7 +183,8 @@ def test_events_of_a_stream_are_read() -> None:
         Client(gateway, "k") as client,
         pytest.raises(Problem, match="None"),
     ):
-        next(client.watch_clicks("abc"))
+        next(client.watch_clicks("abc", lambda: opened.append(True)))
+    assert opened == [True], "a refusal opens nothing"
     with Client("http://127.0.0.1:1", "k") as client, pytest.raises(Unreachable):
         next(client.watch_clicks("abc"))
 
@@ -197,6 +202,40 @@ def test_stats_of_groups_have_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert seen == ["GET /api/links/abc/stats?granularity=hour&group_by=country&tz=Europe%2FBerlin"]
     assert answer.stdout.splitlines()[-2:] == [f"  DE       3  {'█' * 30}", f"  unknown  1  {'█' * 10}"]
+
+
+def test_a_watch_says_when_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that nobody follows shows nothing: a person must see that the watch is on; it is no output."""
+    body = b'event: click\ndata: {"at": "t", "visitor_class": "human"}\n\n'
+    with answering(200, body) as (gateway, _):
+        monkeypatch.setenv("LINKMESH_GATEWAY", gateway)
+        monkeypatch.setenv("LINKMESH_API_KEY", "k")
+        given = ["stats", "abc", "--watch", "--limit", "1", "--json"]
+        answer = CliRunner().invoke(app, given)
+
+    assert answer.exit_code == 0
+    assert answer.stderr == "watching abc from now on; Ctrl-C ends it\n"
+    assert json.loads(answer.stdout)["event"] == "click"
+
+
+def test_a_watch_that_is_cut_before_the_first_click_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway may start again while nobody follows the link; only one that never answered ends the command."""
+    calls: list[str] = []
+
+    def watch(_: Client, code: str, opened: Callable[[], None]) -> Iterator[tuple[str, dict[str, object]]]:
+        calls.append(code)
+        opened()
+        if len(calls) == 1:
+            raise Unreachable("cut off")
+        yield "click", {"at": "t"}
+
+    monkeypatch.setattr(Client, "watch_clicks", watch)
+    monkeypatch.setattr(stats_command, "_AGAIN_S", 0.0)
+    monkeypatch.setenv("LINKMESH_API_KEY", "k")
+
+    answer = CliRunner().invoke(app, ["stats", "abc", "--watch", "--limit", "1", "--json"])
+
+    assert (answer.exit_code, calls) == (0, ["abc", "abc"])
 
 
 def test_a_limit_without_a_watch_is_wrong_usage() -> None:
