@@ -8,7 +8,7 @@ ASGI app, which answers as ever, without looking again.
 
 import logging
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from chassis.clock import Clock
 from chassis.errors import ServiceError
@@ -17,7 +17,6 @@ from gateway.adapters.taken import Request, Taken
 from gateway.domain.redirects import code_of_path
 from gateway.handlers.front import Front
 from gateway.handlers.lookups import Told
-from gateway.handlers.metrics import CODE_ROUTE
 from gateway.handlers.redirects import Redirects
 from gateway.ports import ReadyRedirect
 
@@ -37,15 +36,6 @@ class Connection(Protocol):
         """Lets the app answer, with what came of the look-up."""
 
 
-class _Asked(NamedTuple):
-    """A request under way."""
-
-    connection: Connection
-    taken: Taken
-    request: Request
-    began: float
-
-
 class FastLookups:
     """Begins look-ups off the wire and answers them when they are done."""
 
@@ -59,30 +49,26 @@ class FastLookups:
         code = code_of_path(request.url.partition(b"?")[0].decode("ascii"))
         if code is None:
             return False
-        asked = _Asked(connection, taken, request, self._clock.monotonic())
+        end = partial(self._end, connection, taken, request, self._clock.monotonic())
         try:
-            told: Told | None = self._redirects.begin(
-                link_key(code), request.headers, request.peer, partial(self._end, asked)
-            )
+            told: Told | None = self._redirects.begin(link_key(code), request.headers, request.peer, end)
         except ServiceError as exc:
             told = exc
         except Exception:
             logger.exception("a look-up could not be begun")
             return False
         if told is not None:
-            self._end(asked, told)
+            end(told)
         return True
 
-    def _end(self, asked: _Asked, told: Told) -> None:
-        connection, taken, request, began = asked
+    def _end(self, connection: Connection, taken: Taken, request: Request, began: float, told: Told) -> None:
         ready = None if isinstance(told, ServiceError) else told.ready
         if ready is None or not connection.takes_answer(taken) or not self._record(ready, request):
             connection.pass_on(taken, request, told)
             return
         answer = ready.answer
         connection.write_answer(taken, answer)
-        status = int(answer[9:12])  # HTTP/1.1 302
-        self._front.observe(request.method, CODE_ROUTE, status, self._clock.monotonic() - began)
+        self._front.observe_waited(request.method, answer, self._clock.monotonic() - began)
 
     def _record(self, ready: ReadyRedirect, request: Request) -> bool:
         try:

@@ -18,11 +18,13 @@ from contracts.reasons import Reason
 from gateway.domain.problems import Problem
 from gateway.handlers.answers import INTERNAL, Answer, header, prefers_html, problem_answer, problem_page, send_answer
 from gateway.handlers.bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX, BodyRefused, read_body, replay
-from gateway.handlers.metrics import CODE_ROUTE, DURATION
+from gateway.handlers.metrics import CODE_ROUTE, DURATION, waited_of
 from gateway.ports import KEPT
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _READS = ("GET", "HEAD")
+_WAITED = {method: waited_of(method) for method in _READS}
+_LAST_DIGIT = len("HTTP/1.1 30")  # of the status, in a redirect as it is on the wire
 _LINKS = "/api/links"
 _LINKS_BATCH = "/api/links:batch"
 logger = logging.getLogger(__name__)
@@ -130,6 +132,10 @@ class Front:
         if observe is None:
             observe = self._durations[method, route, status] = DURATION.labels(method, route, status).observe
         observe(seconds)
+
+    def observe_waited(self, method: str, answer: bytes, seconds: float) -> None:
+        """Counts a redirect as it is on the wire that had to be looked up; a fifth of what `observe` costs."""
+        _WAITED[method][answer[_LAST_DIGIT]].observe(seconds)
 
 
 def _describe(span: Span, method: str, route: str, status: int) -> None:

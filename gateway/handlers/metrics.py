@@ -5,6 +5,7 @@ answered off the wire. Those are counted in plain numbers, one set for each meth
 metrics when somebody reads them; nobody can see the difference.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from prometheus_client import Counter, Histogram
@@ -15,6 +16,7 @@ from gateway.domain.redirects import Outcome
 
 CODE_ROUTE = "/{code}"
 QUICK_S = 0.0005  # the first bound of the histogram
+_BOUNDS_S = (QUICK_S, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class Tally:
@@ -25,6 +27,25 @@ class Tally:
     def __init__(self) -> None:
         self.count = 0
         self.seconds = 0.0
+
+
+class WaitedTally:
+    """Redirects of one method and status since the last fold that had to wait for a look-up, by how long."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """None any more."""
+        self.counts = [0] * (len(_BOUNDS_S) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(_BOUNDS_S, seconds)] += 1
+        self.seconds += seconds
 
 
 class _FoldedCounter(Counter):
@@ -44,22 +65,34 @@ class _FoldedHistogram(Histogram):
         self._sum.inc(tally.seconds)
         self._buckets[0].inc(tally.count)
 
+    def observe_waited(self, tally: WaitedTally) -> None:
+        """The same for those that waited."""
+        self._sum.inc(tally.seconds)
+        for bucket, count in zip(self._buckets, tally.counts, strict=True):
+            bucket.inc(count)
+
 
 DURATION = _FoldedHistogram(
     "http_server_request_duration_seconds",
     "Time from a request's headers to the last byte of its answer handed over",
     ["method", "route", "status"],
-    buckets=(QUICK_S, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    buckets=_BOUNDS_S,
 )
 REDIRECTS = _FoldedCounter("redirects", "Requests for a code, by what became of them", ["result"])
 LOOKUPS = _FoldedCounter("redirect_lookup", "Where the answer to a request for a code came from", ["source"])
 
 _TALLIES = {method: {status: Tally() for status in REDIRECT_STATUSES} for method in ("GET", "HEAD")}
+_WAITED = {method: {status: WaitedTally() for status in REDIRECT_STATUSES} for method in ("GET", "HEAD")}
 
 
 def tallies_of(method: str) -> dict[int, Tally]:
     """The tallies of a method, by the byte that is the last digit of their status: no two of them share it."""
     return {ord(str(status)[-1]): tally for status, tally in _TALLIES[method].items()}
+
+
+def waited_of(method: str) -> dict[int, WaitedTally]:
+    """The same of those that waited."""
+    return {ord(str(status)[-1]): tally for status, tally in _WAITED[method].items()}
 
 
 def observe_slow(method: str, status: int, seconds: float) -> None:
@@ -80,3 +113,8 @@ def _fold() -> None:
                 DURATION.labels(method, CODE_ROUTE, status).observe_quick(tally)
                 _count_redirects(tally.count)
                 tally.count, tally.seconds = 0, 0.0
+    for method, waited in _WAITED.items():
+        for status, waits in waited.items():
+            if any(waits.counts):
+                DURATION.labels(method, CODE_ROUTE, status).observe_waited(waits)
+                waits.clear()

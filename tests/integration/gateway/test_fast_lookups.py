@@ -190,16 +190,21 @@ def test_the_app_is_told_of_a_request_as_if_it_had_never_been_taken() -> None:
 
 
 def test_a_redirect_that_was_looked_up_is_counted_as_one() -> None:
-    """Once, in the metric that says what became of requests for codes."""
+    """Once, in the metric that says what became of requests for codes, and in the one that says how long they took."""
 
     def redirected() -> float:
         return REGISTRY.get_sample_value("redirects_total", {"result": "redirected"}) or 0.0
 
+    def timed() -> float:
+        labels = {"method": "GET", "route": "/{code}", "status": "302"}
+        return REGISTRY.get_sample_value("http_server_request_duration_seconds_count", labels) or 0.0
+
     async def scenario(port: Port) -> None:
         async with port.dial() as wire:
-            before = redirected()
+            before, timed_before = redirected(), timed()
             await wire.ask(request(LINK.short_code))
             await until(lambda: redirected() > before)
-            assert redirected() == before + 1
+            await until(lambda: timed() > timed_before)
+            assert (redirected(), timed()) == (before + 1, timed_before + 1)
 
     of_both(scenario)
