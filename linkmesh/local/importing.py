@@ -36,7 +36,7 @@ class Refusal:
     link: Json | None
     code: str
     detail: str
-    errors: object = None
+    errors: object = ()
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -273,3 +273,12 @@ def test_a_batch_is_what_the_gateway_takes(desk: Desk) -> None:
     assert max(count for count, _ in sizes) == 100
     assert max(size for _, size in sizes) < 512 * 1024
     assert len(desk.gateway.made) == 310
+
+
+def test_what_is_no_line_is_told_in_the_same_form_as_a_refusal(desk: Desk) -> None:
+    """A program that reads the errors finds a list of fields in each, empty where none is to blame."""
+    (desk.folder / "links.jsonl").write_text("nonsense\n")
+
+    assert desk.run() == Imported(refused=1)
+    told = json.loads(json.dumps(asdict(desk.refused[0])))
+    assert (told["number"], told["code"], told["errors"]) == (1, "malformed_request", [])
