@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +16,7 @@ from linkmesh.cli import reconcile as reconcile_command
 from linkmesh.cli import stats as stats_command
 from linkmesh.cli import top as top_command
 from linkmesh.cli.main import app
-from linkmesh.cli.terminal import USAGE
+from linkmesh.cli.terminal import NOT_FOUND, USAGE
 from linkmesh.client import Client, Problem, Unreachable
 from linkmesh.local.reconciling import Call, Figures, Reconciliation, add_up, reconcile
 from shortener.analytics.v1 import analytics_service_pb2 as pb
@@ -236,6 +237,19 @@ def test_a_watch_that_is_cut_before_the_first_click_goes_on(monkeypatch: pytest.
     answer = CliRunner().invoke(app, ["stats", "abc", "--watch", "--limit", "1", "--json"])
 
     assert (answer.exit_code, calls) == (0, ["abc", "abc"])
+
+
+def test_a_reconciliation_where_nothing_runs_any_more_ends_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder still says where analytics was: that nobody runs it is no difference in the counts."""
+    monkeypatch.delenv("LINKMESH_ANALYTICS", raising=False)
+    (tmp_path / "dev.json").write_text('{"analytics": "127.0.0.1:1"}')
+
+    answer = CliRunner().invoke(app, ["reconcile", "--state", str(tmp_path)])
+
+    assert answer.exit_code == NOT_FOUND
+    assert f"no system runs in {tmp_path}" in answer.stderr
 
 
 def test_a_limit_without_a_watch_is_wrong_usage() -> None:
