@@ -350,7 +350,7 @@ def test_codes_that_were_never_issued_cost_no_question() -> None:
 
     async def scenario(it: Desk) -> None:
         mark = 1 << 22
-        far, near = (LinkKey(CODES.code_of(mark + NEVER_ISSUED_MARGIN + offset)) for offset in (0, -1))
+        far = LinkKey(CODES.code_of(mark + NEVER_ISSUED_MARGIN))
 
         async def is_refused(key: LinkKey) -> bool:
             task = it.begin(key)
@@ -366,8 +366,9 @@ def test_codes_that_were_never_issued_cost_no_question() -> None:
         it.lookups.learn_issued(None)
         assert not await is_refused(far)
         it.lookups.learn_issued(mark)
-        for later in (None, 1, mark):
+        for number, later in enumerate((None, 1, mark)):
             it.lookups.learn_issued(later)
+            near = LinkKey(CODES.code_of(mark + NEVER_ISSUED_MARGIN - 1 - number))  # another: what passed is remembered
             assert [await is_refused(key) for key in (far, near, LinkKey("chosen"))] == [True, False, False]
         it.lookups.learn_issued(mark + 1)
         assert not await is_refused(far)
