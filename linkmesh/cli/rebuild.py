@@ -17,6 +17,7 @@ from linkmesh.cli.terminal import (
     State,
     development,
     fail,
+    held_state,
     open_client,
     running_state,
     show,
@@ -92,7 +93,7 @@ async def _rebuild_all(state: "Path", page_token: str) -> "Rebuilt":
     if target := os.environ.get("LINKMESH_LINK_SERVICE"):
         calls = rebuilding.by_key(target, os.environ.get("LINKMESH_API_KEY", ""))
     elif target := development(state).get("link_service"):
-        calls = rebuilding.as_owner(running_state(state), target)
+        calls = rebuilding.as_owner(held_state(state), target)
     else:
         fail("no system ever ran here", "start it (linkmesh up), or set LINKMESH_LINK_SERVICE", NOT_FOUND)
     async with calls as call:

@@ -15,7 +15,7 @@ from linkmesh.cli.terminal import (
     State,
     development,
     fail,
-    running_state,
+    held_state,
     show,
     table,
 )
@@ -49,14 +49,11 @@ def reconcile(
 
 async def _reconcile(state: "Path", wait_s: float) -> "Reconciliation":
     from linkmesh.local import reconciling
-    from linkmesh.local.alone import is_held
 
     if target := os.environ.get("LINKMESH_ANALYTICS"):
         calls = reconciling.by_key(target, os.environ.get("LINKMESH_API_KEY", ""))
     elif target := development(state).get("analytics"):
-        if not is_held(running := running_state(state)):
-            fail(f"no system runs in {running}", "start it: linkmesh up", NOT_FOUND)
-        calls = reconciling.as_owner(running, target)
+        calls = reconciling.as_owner(held_state(state), target)
     else:
         fail("no system ever ran here", "start it (linkmesh up), or set LINKMESH_ANALYTICS", NOT_FOUND)
     async with calls as call:

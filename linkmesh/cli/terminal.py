@@ -65,6 +65,16 @@ def running_state(state: Path) -> Path:
     return lasting
 
 
+def held_state(state: Path) -> Path:
+    """Return the folder of the system that runs; where none does, end with 3."""
+    from linkmesh.local.alone import is_held
+
+    found = running_state(state)
+    if not is_held(found):
+        fail(f"no system runs in {found}", "start it: linkmesh up", NOT_FOUND)
+    return found
+
+
 def development(state: Path) -> Mapping[str, str]:
     """Return what `linkmesh up` wrote into dev.json, empty when it never ran here."""
     try:

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import grpc
 
-from chassis.auth import SUPERVISOR
 from chassis.backoff import Backoff
-from chassis.config import read_secret
 from chassis.errors import DeadlineExceeded, Unavailable
-from chassis.grpc_client import open_channel
 from chassis.grpc_status import error_of
-from contracts.scopes import OPERATE
-from shortener.key.v1.key_service_pb2 import Principal
+from linkmesh.local.operator import OPERATOR, bearer, owner_channel
 from shortener.link.v1 import link_admin_service_pb2 as pb
 from shortener.link.v1.link_admin_service_pb2_grpc import LinkAdminServiceStub
 
@@ -42,13 +38,11 @@ Call = Callable[[pb.RebuildLinksRequest], Awaitable[pb.RebuildLinksResponse]]
 @asynccontextmanager
 async def as_owner(state: Path, target: str) -> AsyncIterator[Call]:
     """Calls as the owner of the state folder, who holds the mesh secret of the system that runs there."""
-    secret = read_secret(state / "secrets" / "mesh-secret")
-    operator = Principal(user_id="operator", scopes=[OPERATE])
-    async with open_channel(target, peer="link_service", process=SUPERVISOR, mesh_secret=secret) as channel:
+    async with owner_channel(state, target, peer="link_service") as channel:
         stub = LinkAdminServiceStub(channel)
 
         def call(request: pb.RebuildLinksRequest) -> Awaitable[pb.RebuildLinksResponse]:
-            request.principal.CopyFrom(operator)
+            request.principal.CopyFrom(OPERATOR)
             return stub.RebuildLinks(request, timeout=_PAGE_TIMEOUT_S)
 
         yield call
@@ -59,7 +53,7 @@ async def by_key(target: str, api_key: str) -> AsyncIterator[Call]:
     """Calls with an API key that has the scope `operate`."""
     async with grpc.aio.insecure_channel(target) as channel:
         stub = LinkAdminServiceStub(channel)
-        metadata = (("authorization", f"Bearer {api_key}"),)
+        metadata = bearer(api_key)
         yield lambda request: stub.RebuildLinks(request, timeout=_PAGE_TIMEOUT_S, metadata=metadata)
 
 

@@ -10,14 +10,10 @@ from uuid import UUID
 
 import grpc
 
-from chassis.auth import SUPERVISOR
-from chassis.config import read_secret
-from chassis.grpc_client import open_channel
 from chassis.grpc_status import error_of
-from contracts.scopes import OPERATE
+from linkmesh.local.operator import OPERATOR, bearer, owner_channel
 from shortener.analytics.v1 import analytics_service_pb2 as pb
 from shortener.analytics.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
-from shortener.key.v1.key_service_pb2 import Principal
 
 _PAGE_TIMEOUT_S = 10.0
 _AGAIN_S = 0.5
@@ -126,13 +122,11 @@ def add_up(accounts: Iterable[pb.SpoolAccount]) -> Figures:
 @asynccontextmanager
 async def as_owner(state: Path, target: str) -> AsyncIterator[Call]:
     """Calls as the owner of the state folder, who holds the mesh secret of the system that runs there."""
-    secret = read_secret(state / "secrets" / "mesh-secret")
-    operator = Principal(user_id="operator", scopes=[OPERATE])
-    async with open_channel(target, peer="analytics", process=SUPERVISOR, mesh_secret=secret) as channel:
+    async with owner_channel(state, target, peer="analytics") as channel:
         stub = AnalyticsServiceStub(channel)
 
         def call(request: pb.ReconcileClicksRequest) -> Awaitable[pb.ReconcileClicksResponse]:
-            request.principal.CopyFrom(operator)
+            request.principal.CopyFrom(OPERATOR)
             return stub.ReconcileClicks(request, timeout=_PAGE_TIMEOUT_S)
 
         yield call
@@ -143,7 +137,7 @@ async def by_key(target: str, api_key: str) -> AsyncIterator[Call]:
     """Calls with an API key that has the scope `operate`."""
     async with grpc.aio.insecure_channel(target) as channel:
         stub = AnalyticsServiceStub(channel)
-        metadata = (("authorization", f"Bearer {api_key}"),)
+        metadata = bearer(api_key)
         yield lambda request: stub.ReconcileClicks(request, timeout=_PAGE_TIMEOUT_S, metadata=metadata)
 
 

@@ -239,14 +239,16 @@ def test_a_watch_that_is_cut_before_the_first_click_goes_on(monkeypatch: pytest.
     assert (answer.exit_code, calls) == (0, ["abc", "abc"])
 
 
-def test_a_reconciliation_where_nothing_runs_any_more_ends_with_3(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", [["reconcile"], ["rebuild", "--all"]])
+def test_what_an_operator_asks_where_nothing_runs_any_more_ends_with_3(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder still says where analytics was: that nobody runs it is no difference in the counts."""
-    monkeypatch.delenv("LINKMESH_ANALYTICS", raising=False)
-    (tmp_path / "dev.json").write_text('{"analytics": "127.0.0.1:1"}')
+    """The folder still says where the services were: that nobody runs them is no difference and no failure."""
+    for name in ("LINKMESH_ANALYTICS", "LINKMESH_LINK_SERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "dev.json").write_text('{"analytics": "127.0.0.1:1", "link_service": "127.0.0.1:1"}')
 
-    answer = CliRunner().invoke(app, ["reconcile", "--state", str(tmp_path)])
+    answer = CliRunner().invoke(app, [*command, "--state", str(tmp_path)])
 
     assert answer.exit_code == NOT_FOUND
     assert f"no system runs in {tmp_path}" in answer.stderr
